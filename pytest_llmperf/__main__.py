@@ -1,0 +1,7 @@
+"""Entry point of ``python -m pytest_llmperf``."""
+
+import sys
+
+from pytest_llmperf.cli import main
+
+sys.exit(main())

@@ -1,0 +1,39 @@
+"""Who runs the model? One adapter per engine behind one protocol."""
+
+from pytest_llmperf.backends.protocol import (
+    Backend,
+    BackendOptions,
+    Engine,
+    EngineFacts,
+    EngineMissing,
+    EngineRefused,
+    OptionValue,
+)
+from pytest_llmperf.backends.registry import (
+    BackendError,
+    UnknownBackend,
+    UnknownOption,
+    backend_names,
+    find_backend,
+    installed_version,
+    read_options,
+)
+from pytest_llmperf.backends.timeline import Timeline
+
+__all__ = [
+    "Backend",
+    "BackendError",
+    "BackendOptions",
+    "Engine",
+    "EngineFacts",
+    "EngineMissing",
+    "EngineRefused",
+    "OptionValue",
+    "Timeline",
+    "UnknownBackend",
+    "UnknownOption",
+    "backend_names",
+    "find_backend",
+    "installed_version",
+    "read_options",
+]

@@ -1,0 +1,227 @@
+"""A scripted engine: tokens at stated virtual times, stated memory, stated disasters.
+
+It runs in a real worker process, so everything about processes is real; only time is scripted:
+its clock stands still except where the script moves it, so that hours pass in milliseconds.
+Meant for this project's own tests and for those of whoever builds on it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from pytest_llmperf.backends.protocol import (
+    BackendOptions,
+    EngineFacts,
+    ModelFormat,
+)
+from pytest_llmperf.backends.timeline import Timeline
+from pytest_llmperf.models import ModelFiles
+
+Disaster = Literal[
+    "sigkill",
+    "sigsegv",
+    "sigill",
+    "exit",
+    "hang",
+    "raise",
+    "stdout",
+    "stderr",
+    "channel",
+    "grandchild",
+]
+"""What may go wrong: death by a signal, ``exit`` with code 3, an endless wait, an exception, 4 MB
+of text on stdout or stderr, garbage on the protocol's channel, a helper that ignores SIGTERM."""
+
+
+class FakeOptions(BackendOptions, frozen=True, kw_only=True):
+    """The script. A list holds a value for each fresh worker 0, 1, …; the last repeats."""
+
+    decode_tps: float | list[float] = 100.0
+    """Virtual decode speed in tokens/s."""
+    prefill_tps: float | list[float] = 1000.0
+    """Virtual prefill speed in tokens/s."""
+    load_s: float = 0.5
+    """Virtual load time in seconds."""
+    noise_cv: float = 0.0
+    """Relative standard deviation of the speeds from sample to sample."""
+    warmup_samples: int = 0
+    """The first so many samples run at half speed."""
+    token_times_ms: list[float] | None = None
+    """Instants of the tokens after the request, in ms; overrides the speeds. The list repeats."""
+    ram_mib: int = 0
+    """Private memory really taken at load, in MiB."""
+    spike_mib: int = 0
+    """Private memory really taken and given back within each request, in MiB."""
+    missing_tokens: int = 0
+    """Generate this many tokens fewer than asked."""
+    extra_tokens: int = 0
+    """Generate this many tokens more than asked."""
+    disaster: Disaster | None = None
+    at: Literal["load", "prefill", "decode"] = "decode"
+    """The phase in which the disaster strikes; in decode, after half of the tokens."""
+    in_invocation: int | None = None
+    """Only this fresh worker meets the disaster; None: every one."""
+    n_ctx: int = 4096
+    """Context in tokens."""
+
+
+class Fake:
+    """The scripted backend."""
+
+    name: ClassVar[str] = "fake"
+    distribution: ClassVar[str | None] = None
+    install: ClassVar[str] = "nothing to install"
+    model_format: ClassVar[ModelFormat | None] = None
+    default_quantization: ClassVar[str | None] = None
+    options_type: ClassVar[type[BackendOptions]] = FakeOptions
+
+    def __init__(self) -> None:
+        self._now_ns = 0
+
+    def clock(self) -> int:
+        """The virtual time in nanoseconds."""
+        return self._now_ns
+
+    def pass_time(self, seconds: float) -> None:
+        """Move the virtual clock on."""
+        self._now_ns += round(seconds * 1e9)
+
+    def import_engine(self) -> str:
+        """There is no engine; the version is that of the script language."""
+        return "1"
+
+    def load(
+        self, model: ModelFiles | None, options: BackendOptions, invocation: int
+    ) -> FakeEngine:
+        """Take the scripted time and memory."""
+        del model
+        assert isinstance(options, FakeOptions)
+        self.pass_time(options.load_s)
+        return FakeEngine(self, options, invocation)
+
+
+class FakeEngine:
+    """A script being played."""
+
+    def __init__(self, backend: Fake, script: FakeOptions, invocation: int) -> None:
+        self._backend = backend
+        self._script = script
+        self._invocation = invocation
+        self._samples = 0
+        self._random = random.Random(f"fake:{invocation}")  # noqa: S311 - a script, not a secret
+        self._memory = _touch(script.ram_mib)
+        self._strike("load")
+
+    def facts(self) -> EngineFacts:
+        """Describe the script."""
+        return EngineFacts(
+            vocab_size=32000,
+            context_tokens=self._script.n_ctx,
+            options={
+                "decode_tps": self._speed(self._script.decode_tps),
+                "prefill_tps": self._speed(self._script.prefill_tps),
+                "n_ctx": self._script.n_ctx,
+            },
+            build="scripted: virtual times, no model",
+        )
+
+    def generate(self, prompt: Sequence[int], new_tokens: int, timeline: Timeline) -> None:
+        """Play one request."""
+        script = self._script
+        count = max(0, new_tokens - script.missing_tokens) + script.extra_tokens
+        gaps = self._gaps_s(len(prompt), count)
+        self._samples += 1
+        timeline.start()
+        self._strike("prefill")
+        spike = _touch(script.spike_mib)
+        for position, gap in enumerate(gaps):
+            if position == max(1, count // 2):
+                self._strike("decode")
+            self._backend.pass_time(gap)
+            timeline.token((prompt[0] + position) % 32000)
+        del spike
+
+    def _gaps_s(self, prompt_tokens: int, count: int) -> list[float]:
+        script = self._script
+        if script.token_times_ms is not None:
+            stated = [0.0, *script.token_times_ms]
+            return [
+                (
+                    stated[i % len(script.token_times_ms) + 1]
+                    - stated[i % len(script.token_times_ms)]
+                )
+                / 1e3
+                for i in range(count)
+            ]
+        slowness = 2.0 if self._samples < script.warmup_samples else 1.0
+        slowness *= 1 + self._random.gauss(0, script.noise_cv)
+        first = slowness * prompt_tokens / self._speed(script.prefill_tps)
+        step = slowness / self._speed(script.decode_tps)
+        return [first, *[step] * (count - 1)][:count]
+
+    def _speed(self, value: float | list[float]) -> float:
+        if isinstance(value, list):
+            return value[min(self._invocation, len(value) - 1)]
+        return value
+
+    def _strike(self, phase: str) -> None:
+        script = self._script
+        wanted = script.in_invocation
+        if script.disaster and script.at == phase and wanted in {None, self._invocation}:
+            _suffer(script.disaster)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._memory = b""
+
+
+def _touch(mebibytes: int) -> bytes:
+    """Private memory of this size with every page written."""
+    return b"\1" * (mebibytes << 20)
+
+
+def _suffer(disaster: Disaster) -> None:
+    match disaster:
+        case "sigkill" | "sigsegv" | "sigill":
+            os.kill(os.getpid(), getattr(signal, disaster.upper()))
+            time.sleep(60)
+        case "exit":
+            print("the scripted engine leaves with code 3", file=sys.stderr, flush=True)
+            os._exit(3)
+        case "hang":
+            time.sleep(3600)
+        case "raise":
+            raise RuntimeError("the scripted engine gives up")
+        case "stdout":
+            sys.stdout.write("garbage on stdout\n" * (4_000_000 // 18))
+            sys.stdout.flush()
+        case "stderr":
+            sys.stderr.write("noise on stderr\n" * (4_000_000 // 16))
+            sys.stderr.flush()
+        case "channel":
+            _spoil_channel()
+        case "grandchild":
+            code = (
+                "import signal,time;signal.signal(signal.SIGTERM,signal.SIG_IGN);time.sleep(3600)"
+            )
+            subprocess.Popen([sys.executable, "-c", code])
+
+
+def _spoil_channel() -> None:
+    """Write garbage to every pipe this process holds; one of them is the protocol's."""
+    for name in os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"):  # noqa: PTH208 - a Path per descriptor buys nothing
+        descriptor = int(name)
+        if descriptor > 2:
+            try:
+                os.set_blocking(descriptor, False)
+                os.write(descriptor, b"\xff" * 64)
+            except OSError:
+                continue
+    time.sleep(60)

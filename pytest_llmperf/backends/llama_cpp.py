@@ -1,0 +1,180 @@
+"""llama.cpp, through the low-level decode loop of llama-cpp-python.
+
+The binding's high-level generator costs up to 30 % of the speed of a small model, so the loop
+here is the one of llama.cpp's own tools: decode, sample greedily, feed the token back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import msgspec
+
+from pytest_llmperf.backends.protocol import (
+    BackendOptions,
+    EngineFacts,
+    EngineMissing,
+    EngineRefused,
+    ModelFormat,
+)
+from pytest_llmperf.hardware import usable_cores
+from pytest_llmperf.models import ModelFiles
+
+if TYPE_CHECKING:
+    from pytest_llmperf.backends.timeline import Timeline
+
+_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+
+
+class LlamaCppOptions(BackendOptions, frozen=True, kw_only=True):
+    """Options of ``load_model(..., backend="llama-cpp")``, named as llama.cpp names them."""
+
+    n_ctx: int = 2048
+    """Context in tokens: prompt and generated tokens together."""
+    n_batch: int = 2048
+    """Prompt tokens handed over at once."""
+    n_ubatch: int = 512
+    """Prompt tokens computed at once."""
+    n_threads: int | None = None
+    """Threads that decode; None: the cores this process may use."""
+    n_threads_batch: int | None = None
+    """Threads that read the prompt; None: as ``n_threads``."""
+    flash_attn: Literal["auto", "on", "off"] = "auto"
+    use_mmap: bool = True
+    """Map the model file instead of reading it into private memory."""
+    n_gpu_layers: int = -1
+    """Layers on the GPU; −1: all, when the build has a GPU."""
+
+
+class LlamaCpp:
+    """The llama.cpp backend."""
+
+    name: ClassVar[str] = "llama-cpp"
+    distribution: ClassVar[str | None] = "llama-cpp-python"
+    install: ClassVar[str] = "pip install 'pytest-llmperf[llama-cpp]'"
+    model_format: ClassVar[ModelFormat | None] = "gguf"
+    default_quantization: ClassVar[str | None] = "Q4_K_M"
+    options_type: ClassVar[type[BackendOptions]] = LlamaCppOptions
+
+    clock = staticmethod(time.perf_counter_ns)
+
+    def import_engine(self) -> str:
+        """Import llama_cpp, which loads the native library. Raises EngineMissing."""
+        try:
+            import llama_cpp  # noqa: PLC0415 - engines are imported in workers only
+        except (ImportError, OSError, RuntimeError) as error:
+            raise EngineMissing(f"cannot import llama_cpp: {error}") from error
+        return str(llama_cpp.__version__)
+
+    def load(
+        self, model: ModelFiles | None, options: BackendOptions, invocation: int
+    ) -> LlamaCppEngine:
+        """Load a GGUF file and make a context. Raises EngineRefused."""
+        del invocation
+        assert model is not None
+        assert isinstance(options, LlamaCppOptions)
+        return LlamaCppEngine(model, options)
+
+
+class LlamaCppEngine:
+    """A GGUF model with one context of one sequence."""
+
+    def __init__(self, model: ModelFiles, options: LlamaCppOptions) -> None:
+        import llama_cpp  # noqa: PLC0415 - engines are imported in workers only
+
+        self._lib: Any = llama_cpp
+        self._lib.llama_backend_init()
+        self._model = self._load_model(model.path, options)
+        self._context = self._make_context(options)
+        self._sampler = self._lib.llama_sampler_init_greedy()
+        vocabulary = self._lib.llama_model_get_vocab(self._model)
+        self._vocab_size = int(self._lib.llama_vocab_n_tokens(vocabulary))
+        self._options = options
+
+    def _load_model(self, path: str, options: LlamaCppOptions) -> Any:
+        lib = self._lib
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = options.n_gpu_layers
+        if hasattr(params, "use_mmap"):
+            params.use_mmap = options.use_mmap
+        else:  # newer bindings name the way of loading instead of a flag
+            params.load_mode = (
+                lib.LLAMA_LOAD_MODE_MMAP if options.use_mmap else lib.LLAMA_LOAD_MODE_NONE
+            )
+        model = lib.llama_model_load_from_file(path.encode(), params)
+        if not model:
+            raise EngineRefused(f"llama.cpp could not load {path}; its log says why")
+        return model
+
+    def _make_context(self, options: LlamaCppOptions) -> Any:
+        lib = self._lib
+        params = lib.llama_context_default_params()
+        params.n_ctx = options.n_ctx
+        params.n_batch = min(options.n_batch, options.n_ctx)
+        params.n_ubatch = min(options.n_ubatch, options.n_ctx)
+        params.n_threads = options.n_threads or usable_cores()
+        params.n_threads_batch = options.n_threads_batch or params.n_threads
+        params.flash_attn_type = _FLASH_ATTENTION[options.flash_attn]
+        params.no_perf = False
+        context = lib.llama_init_from_model(self._model, params)
+        if not context:
+            raise EngineRefused(
+                f"llama.cpp could not make a context of n_ctx={options.n_ctx}; its log says why"
+            )
+        return context
+
+    def facts(self) -> EngineFacts:
+        """Describe the engine, with the values that llama.cpp really uses."""
+        lib, context = self._lib, self._context
+        in_force = msgspec.structs.replace(
+            self._options,
+            n_ctx=int(lib.llama_n_ctx(context)),
+            n_batch=int(lib.llama_n_batch(context)),
+            n_ubatch=int(lib.llama_n_ubatch(context)),
+            n_threads=int(lib.llama_n_threads(context)),
+            n_threads_batch=int(lib.llama_n_threads_batch(context)),
+        )
+        return EngineFacts(
+            vocab_size=self._vocab_size,
+            context_tokens=in_force.n_ctx,
+            options=msgspec.to_builtins(in_force),
+            build=lib.llama_print_system_info().decode(errors="replace").strip(),
+        )
+
+    def generate(self, prompt: Sequence[int], new_tokens: int, timeline: Timeline) -> None:
+        """Read the prompt in batches, then decode token by token."""
+        lib, context, sampler = self._lib, self._context, self._sampler
+        decode, sample, one = lib.llama_decode, lib.llama_sampler_sample, lib.llama_batch_get_one
+        step = int(lib.llama_n_batch(context))
+        tokens = (ctypes.c_int32 * len(prompt))(*prompt)
+        parts = [
+            (ctypes.c_int32 * len(part)).from_buffer(tokens, 4 * start)
+            for start in range(0, len(prompt), step)
+            for part in (prompt[start : start + step],)
+        ]
+        last = (ctypes.c_int32 * 1)()
+        lib.llama_memory_clear(lib.llama_get_memory(context), False)
+        timeline.start()
+        for part in parts:
+            _check(decode(context, one(part, len(part))))
+        token = sample(sampler, context, -1)
+        timeline.token(token)
+        for _ in range(new_tokens - 1):
+            last[0] = token
+            _check(decode(context, one(last, 1)))
+            token = sample(sampler, context, -1)
+            timeline.token(token)
+
+    def close(self) -> None:
+        """Free sampler, context and model."""
+        self._lib.llama_sampler_free(self._sampler)
+        self._lib.llama_free(self._context)
+        self._lib.llama_model_free(self._model)
+
+
+def _check(status: int) -> None:
+    if status != 0:
+        raise RuntimeError(f"llama_decode failed with status {status}")

@@ -1,0 +1,161 @@
+"""Hugging Face transformers: ``generate`` with a streamer that takes the instant of each token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import msgspec
+
+from pytest_llmperf.backends.protocol import (
+    BackendOptions,
+    EngineFacts,
+    EngineMissing,
+    EngineRefused,
+    ModelFormat,
+)
+from pytest_llmperf.hardware import usable_cores
+from pytest_llmperf.models import ModelFiles
+
+if TYPE_CHECKING:
+    from pytest_llmperf.backends.timeline import Timeline
+
+
+class TransformersOptions(BackendOptions, frozen=True, kw_only=True):
+    """Options of ``load_model(..., backend="transformers")``, named as ``from_pretrained`` does."""
+
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Element type of the weights in memory; auto: as in the file."""
+    attn_implementation: str = "sdpa"
+    device: str = "auto"
+    """``cpu``, ``cuda``, ``mps``, ``cuda:1``; auto: the first accelerator, else the CPU."""
+    num_threads: int | None = None
+    """Threads of torch on the CPU; None: the cores this process may use."""
+
+
+class Transformers:
+    """The transformers backend."""
+
+    name: ClassVar[str] = "transformers"
+    distribution: ClassVar[str | None] = "transformers"
+    install: ClassVar[str] = "pip install 'pytest-llmperf[transformers]'"
+    model_format: ClassVar[ModelFormat | None] = "hf"
+    default_quantization: ClassVar[str | None] = "BF16"
+    options_type: ClassVar[type[BackendOptions]] = TransformersOptions
+
+    clock = staticmethod(time.perf_counter_ns)
+
+    def import_engine(self) -> str:
+        """Import torch and transformers. Raises EngineMissing."""
+        try:
+            import torch  # noqa: F401, PLC0415 - engines are imported in workers only
+            import transformers  # noqa: PLC0415 - engines are imported in workers only
+        except (ImportError, OSError, RuntimeError) as error:
+            raise EngineMissing(f"cannot import transformers with torch: {error}") from error
+        major = int(transformers.__version__.partition(".")[0])
+        if major < 5:
+            raise EngineMissing(
+                f"transformers {transformers.__version__} is too old: 5 or later is needed"
+            )
+        return str(transformers.__version__)
+
+    def load(self, model: ModelFiles | None, options: BackendOptions, invocation: int) -> Any:
+        """Load a model folder. Raises EngineRefused."""
+        del invocation
+        assert model is not None
+        assert isinstance(options, TransformersOptions)
+        return TransformersEngine(model, options)
+
+
+class TransformersEngine:
+    """A causal language model on one device."""
+
+    def __init__(self, model: ModelFiles, options: TransformersOptions) -> None:
+        import torch  # noqa: PLC0415 - engines are imported in workers only
+        import transformers  # noqa: PLC0415 - engines are imported in workers only
+
+        self._torch: Any = torch
+        torch.set_num_threads(options.num_threads or usable_cores())
+        self._device = _choose_device(torch, options.device)
+        try:
+            loaded = transformers.AutoModelForCausalLM.from_pretrained(
+                model.path,
+                dtype=options.dtype,
+                attn_implementation=options.attn_implementation,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+            )
+        except (ValueError, ImportError) as error:
+            raise EngineRefused(f"transformers could not load {model.path}: {error}") from error
+        self._model: Any = loaded.to(self._device).eval()
+        self._options = options
+        self._generation: Any = transformers.GenerationConfig(
+            do_sample=False, num_beams=1, use_cache=True, eos_token_id=None, pad_token_id=0
+        )
+        self._model.generation_config = self._generation
+
+    def facts(self) -> EngineFacts:
+        """Describe the engine, with the device, element type and attention really in use."""
+        config = self._model.config
+        in_force = msgspec.structs.replace(
+            self._options,
+            device=str(self._device),
+            num_threads=int(self._torch.get_num_threads()),
+            attn_implementation=str(config._attn_implementation),
+        )
+        options = msgspec.to_builtins(in_force)
+        options["dtype"] = str(self._model.dtype).removeprefix("torch.")
+        return EngineFacts(
+            vocab_size=int(self._model.get_input_embeddings().weight.shape[0]),
+            context_tokens=int(getattr(config, "max_position_embeddings", None) or 2**31),
+            options=options,
+            build=f"torch {self._torch.__version__}",
+        )
+
+    def generate(self, prompt: Sequence[int], new_tokens: int, timeline: Timeline) -> None:
+        """Run ``generate``; the streamer receives a token after generate's own copy to the host."""
+        torch = self._torch
+        with torch.inference_mode():
+            inputs = torch.tensor([list(prompt)], dtype=torch.long, device=self._device)
+            mask = torch.ones_like(inputs)
+            streamer = _TimelineStreamer(timeline)
+            timeline.start()
+            self._model.generate(
+                inputs,
+                attention_mask=mask,
+                max_new_tokens=new_tokens,
+                streamer=streamer,
+            )
+
+    def close(self) -> None:
+        """Drop the model, and with it its memory."""
+        del self._model
+
+
+class _TimelineStreamer:
+    """A generation streamer that stamps tokens. Its first ``put`` is the prompt."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._prompt_seen = False
+
+    def put(self, value: Any) -> None:
+        """Take one step's token, a host tensor of shape (1,)."""
+        if self._prompt_seen:
+            self._timeline.token(int(value[0]))
+        self._prompt_seen = True
+
+    def end(self) -> None:
+        """Nothing is left to do when generation ends."""
+
+
+def _choose_device(torch: Any, wanted: str) -> Any:
+    if wanted != "auto":
+        return torch.device(wanted)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")

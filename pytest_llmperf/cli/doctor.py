@@ -1,0 +1,212 @@
+"""What is this machine, which engines work on it, and what mends those that do not?"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import re
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from pytest_llmperf.backends import Backend, backend_names, find_backend, installed_version
+from pytest_llmperf.hardware.detect import detect
+from pytest_llmperf.hardware.facts import Accelerator, Hardware
+from pytest_llmperf.measure import Workload
+from pytest_llmperf.models import ModelError, ModelSpec, ModelUnavailable, resolve
+from pytest_llmperf.report import words
+from pytest_llmperf.worker.errors import EngineNotInstalled, WorkerError, known_remedy
+from pytest_llmperf.worker.messages import Generate, Generated
+from pytest_llmperf.worker.pool import Loading, WorkerPool
+
+MODEL = "synthetic:llama-15m"
+WORKLOAD = Workload(prompt_tokens=16, new_tokens=8)
+TIMEOUT_S = 300.0
+TOOL_FAILED = 4
+
+_CRASH = re.compile(r"killed by (SIG[A-Z]+)")
+
+
+class BackendHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one backend when a tiny model was run on it."""
+
+    name: str
+    version: str | None
+    """Of the engine's package; None: not installed."""
+    status: Literal["works", "missing", "broken"]
+    detail: str
+    remedy: str | None = None
+    """The line that installs or mends it."""
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything doctor finds; what ``--json`` prints."""
+
+    python: str
+    hardware: Hardware
+    backends: list[BackendHealth]
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "doctor", help="this machine, and for each backend: installed, works, or how to mend it"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "backends", nargs="*", metavar="BACKEND", help="look at these only (default: all)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the diagnosis; 4 when a backend that is installed does not work."""
+    unknown = [name for name in options.backends if name not in backend_names()]
+    if unknown:
+        known = ", ".join(backend_names())
+        print(f"unknown backend {unknown[0]!r}; known: {known}", file=sys.stderr)
+        return 2
+    hardware = detect()
+    if not options.json:
+        print("\n".join(machine_lines(hardware)), flush=True)
+        print("backends")
+    healths = []
+    for name in options.backends or backend_names():
+        health = examine(find_backend(name))
+        healths.append(health)
+        if not options.json:
+            print("\n".join(backend_lines(health)), flush=True)
+    if options.json:
+        diagnosis = Diagnosis(python=platform.python_version(), hardware=hardware, backends=healths)
+        print(msgspec.json.format(msgspec.json.encode(diagnosis)).decode())
+    return TOOL_FAILED if any(health.status == "broken" for health in healths) else 0
+
+
+def examine(backend: Backend) -> BackendHealth:
+    """Really generate a few tokens with a tiny model in a worker."""
+    version = installed_version(backend)
+    if version is None:
+        return BackendHealth(
+            name=backend.name,
+            version=None,
+            status="missing",
+            detail="not installed",
+            remedy=backend.install,
+        )
+    try:
+        detail = _generate(backend)
+    except (ModelUnavailable, EngineNotInstalled) as error:
+        return _unwell(backend, version, "missing", str(error), backend.install)
+    except (ModelError, WorkerError) as error:
+        return _unwell(backend, version, "broken", str(error), remedy_for(backend.name, str(error)))
+    return BackendHealth(name=backend.name, version=version, status="works", detail=detail)
+
+
+def _unwell(
+    backend: Backend,
+    version: str,
+    status: Literal["missing", "broken"],
+    detail: str,
+    remedy: str | None,
+) -> BackendHealth:
+    return BackendHealth(
+        name=backend.name, version=version, status=status, detail=detail, remedy=remedy
+    )
+
+
+def remedy_for(backend: str, report: str) -> str | None:
+    """What is known to cure a crash, told by the signal that its report names."""
+    crash = _CRASH.search(report)
+    if crash is None or crash[1] not in signal.Signals.__members__:
+        return None
+    return known_remedy(backend, -signal.Signals[crash[1]])
+
+
+def _generate(backend: Backend) -> str:
+    spec = ModelSpec(MODEL, backend.default_quantization)
+    files = None if backend.model_format is None else resolve(spec, backend.model_format)
+    loading = Loading(
+        spec=spec,
+        files=files,
+        backend=backend,
+        options=backend.options_type(),
+        timeout_s=TIMEOUT_S,
+    )
+    with tempfile.TemporaryDirectory(prefix="pytest-llmperf-doctor-") as folder:
+        pool = WorkerPool(Path(folder))
+        try:
+            model = pool.load(loading)
+            prompt = WORKLOAD.prompt(0, model.engine.vocab_size)
+            request = Generate(prompt=prompt, new_tokens=WORKLOAD.new_tokens)
+            answer = model.worker.ask(request, TIMEOUT_S)
+        finally:
+            pool.close()
+    if not isinstance(answer, Generated) or answer.count != WORKLOAD.new_tokens:
+        raise WorkerError(f"asked for {WORKLOAD.new_tokens} tokens, got {answer!r}")
+    return f"generates ({model.engine.build})" if model.engine.build else "generates"
+
+
+def machine_lines(hardware: Hardware) -> list[str]:
+    """The machine in a few lines."""
+    cpu, memory = hardware.cpu, hardware.memory
+    quota = "" if cpu.cpu_quota is None else f", quota {cpu.cpu_quota:g}"
+    caches = ", ".join(
+        f"{level} {words.size(size)}"
+        for level, size in (
+            ("L1d", cpu.l1d_cache_bytes),
+            ("L2", cpu.l2_cache_bytes),
+            ("L3", cpu.l3_cache_bytes),
+        )
+        if size is not None
+    )
+    limit = memory.cgroup_limit_bytes
+    lines = [
+        _row("system", f"{hardware.system}, {hardware.arch}, kernel {hardware.kernel}"),
+        _row("cpu", f"{cpu.model_name or cpu.vendor}, {cpu.isa}"),
+        _row("cores", f"{cpu.usable_cores} usable of {cpu.logical_cores}{quota}"),
+        _row("caches", caches or "unknown"),
+        _row(
+            "memory",
+            f"{memory.total_bytes / 2**30:.1f} GiB, {memory.usable_bytes / 2**30:.1f} usable"
+            + ("" if limit is None else f", limit {limit / 2**30:.1f}"),
+        ),
+        _row("device", hardware.device or "no known board"),
+    ]
+    lines += [_row("gpu", _gpu(each)) for each in hardware.accelerators] or [_row("gpu", "none")]
+    lines.append(_row("fingerprint", hardware.fingerprint))
+    lines += [_row("trouble", finding) for finding in hardware.findings]
+    return lines
+
+
+def _gpu(gpu: Accelerator) -> str:
+    facts = [f"{gpu.vendor} {gpu.name}"]
+    facts.append(
+        f"{gpu.memory_bytes / 2**30:.1f} GiB" if gpu.memory_bytes else "shares RAM or unknown size"
+    )
+    for label, value in (
+        ("compute", gpu.compute_capability),
+        ("MIG", gpu.mig),
+        ("driver", gpu.driver),
+        ("", gpu.uuid),
+    ):
+        if value:
+            facts.append(f"{label} {value}".strip())
+    return ", ".join(facts) + ("" if gpu.runs_models else " (display only)")
+
+
+def backend_lines(health: BackendHealth) -> list[str]:
+    """One backend: a line, and what to do under it."""
+    first, *more = health.detail.splitlines() or [""]
+    lines = [f"  {health.name:<13} {health.version or '–':<9} {health.status}: {first}"]
+    lines += [f"      {line}" for line in more]
+    if health.remedy:
+        lines += [f"      → {line}" for line in health.remedy.splitlines()]
+    return lines
+
+
+def _row(name: str, text: str) -> str:
+    return f"{name:<12} {text}"

@@ -1,0 +1,1 @@
+"""Is it good enough? Metrics, budgets and the verdict over them."""

@@ -1,0 +1,115 @@
+"""Is the measurement good enough? Pure decisions over facts; nothing here reads or prints."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_llmperf.gate.budget import Budget, Limits
+from pytest_llmperf.measure import Measurement
+
+NEAR = 0.10
+"""A value within this share of its limit is measured once more before it is judged."""
+
+
+class Verdict(enum.StrEnum):
+    """How a measurement was judged, the worst last."""
+
+    PASSED = "PASSED"
+    IMPROVED = "IMPROVED"
+    NO_BASELINE = "NO_BASELINE"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    REGRESSED = "REGRESSED"
+    OVER_BUDGET = "OVER_BUDGET"
+    INVALID = "INVALID"
+
+    def fails(self, *, strict: bool) -> bool:
+        """Whether a test with this verdict is red."""
+        if strict and self in {Verdict.INCONCLUSIVE, Verdict.NO_BASELINE}:
+            return True
+        return self in {Verdict.REGRESSED, Verdict.OVER_BUDGET, Verdict.INVALID}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One budget against one measurement, both in the metric's unit."""
+
+    budget: Budget
+    verdict: Verdict
+    measured: float | None
+    """None: this measurement does not have the metric."""
+    confirmed: float | None = None
+    """The same in a fresh worker, when the first value was near the limit."""
+    decided: float | None = None
+    """The value that was judged: the median of both."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What became of one measurement."""
+
+    verdict: Verdict
+    checks: tuple[Check, ...] = ()
+    reasons: tuple[str, ...] = ()
+    """Why the verdict is neither plainly passed nor plainly over budget."""
+
+
+def judge(
+    measurement: Measurement, limits: Limits, confirmation: Measurement | None = None
+) -> Judgement:
+    """Judge one measurement by its test's limits, with its confirmation where there is one."""
+    for seen in (measurement, confirmation):
+        if seen is not None and seen.invalid:
+            return Judgement(Verdict.INVALID, reasons=(seen.invalid,))
+    checks = tuple(_check(budget, measurement, confirmation) for budget in limits.budgets)
+    verdicts = [check.verdict for check in checks]
+    reasons = [
+        f"{check.budget.text}: {check.budget.keyword.metric.name} was not measured by "
+        f"{measurement.backend} on this machine"
+        for check in checks
+        if check.verdict is Verdict.INCONCLUSIVE
+    ]
+    if limits.max_regression is not None:
+        verdicts.append(Verdict.NO_BASELINE)
+        reasons.append("max_regression: there is no baseline to compare with")
+    if not verdicts:
+        verdicts.append(Verdict.NO_BASELINE)
+        reasons.append("no budget and no baseline: measured, not judged")
+    return Judgement(worst(verdicts), checks, tuple(reasons))
+
+
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict that a test with several has. Raises ValueError for none."""
+    return max(verdicts, key=list(Verdict).index)
+
+
+def wants_confirmation(measurement: Measurement, limits: Limits) -> bool:
+    """Whether any value is so near its limit that one process is not enough to tell."""
+    if measurement.invalid:
+        return False
+    return any(
+        value is not None and abs(value - budget.limit) <= NEAR * budget.limit
+        for budget in limits.budgets
+        for value in (value_of(measurement, budget),)
+    )
+
+
+def value_of(measurement: Measurement, budget: Budget) -> float | None:
+    """What the budget limits: the median, or the percentile its keyword names; None if absent."""
+    quantity = measurement.metrics.get(budget.keyword.metric.name)
+    if quantity is None:
+        return None
+    if budget.keyword.percentile is None:
+        return quantity.median
+    return quantity.percentiles[f"p{budget.keyword.percentile}"]
+
+
+def _check(budget: Budget, measurement: Measurement, confirmation: Measurement | None) -> Check:
+    measured = value_of(measurement, budget)
+    if measured is None:
+        return Check(budget, Verdict.INCONCLUSIVE, None)
+    confirmed = value_of(confirmation, budget) if confirmation is not None else None
+    decided = measured if confirmed is None else (measured + confirmed) / 2
+    verdict = Verdict.OVER_BUDGET if budget.broken_by(decided) else Verdict.PASSED
+    return Check(budget, verdict, measured, confirmed, decided)

@@ -1,0 +1,159 @@
+"""What does NVIDIA's driver library say? The child process that asks, and the only place it is.
+
+Run as ``python -m pytest_llmperf.hardware.nvml``; prints one
+:class:`~pytest_llmperf.hardware.nvidia.Answer` as a line of JSON. Whatever the library itself
+prints goes to stderr. Source: NVIDIA's NVML API reference (nvml.h).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from pytest_llmperf import child
+from pytest_llmperf.hardware.nvidia import Answer, Device
+
+_NOT_SUPPORTED = 3
+_FUNCTION_NOT_FOUND = 13
+_ARGUMENT_VERSION_MISMATCH = 25
+
+
+def main() -> None:
+    """Ask, and print the answer on what was stdout."""
+    child.die_with_parent()
+    answer_file = os.dup(1)
+    os.dup2(2, 1)
+    with os.fdopen(answer_file, "wb") as stream:
+        stream.write(msgspec.json.encode(ask()) + b"\n")
+
+
+def ask() -> Answer:
+    """Everything the library tells; its refusal is an answer too."""
+    try:
+        import pynvml  # noqa: PLC0415 - its failure to import is one of the answers
+    except ImportError as error:
+        return Answer(error_code=0, error_text=f"nvidia-ml-py cannot be imported: {error}")
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return Answer(error_code=_code(error), error_text=str(error))
+    library = _Library(pynvml)
+    try:
+        devices = tuple(library.devices())
+        driver = library.optional(pynvml.nvmlSystemGetDriverVersion)
+    except pynvml.NVMLError as error:
+        return Answer(error_code=_code(error), error_text=str(error))
+    finally:
+        library.optional(pynvml.nvmlShutdown)
+    return Answer(driver=driver, devices=devices, troubles=tuple(library.troubles))
+
+
+def _code(error: Exception) -> int:
+    return int(getattr(error, "value", 0))
+
+
+class _Library:
+    """The initialized library, and the troubles met with single devices."""
+
+    def __init__(self, pynvml: Any) -> None:
+        self.pynvml = pynvml
+        self.troubles: list[str] = []
+
+    def optional(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The function's value; None if the library or the device does not offer it."""
+        try:
+            return function(*arguments)
+        except self.pynvml.NVMLError:
+            return None
+
+    def devices(self) -> Iterator[Device]:
+        """Every GPU, and in the place of a divided one its MIG instances."""
+        for index in range(self.pynvml.nvmlDeviceGetCount()):
+            try:
+                handle = self.pynvml.nvmlDeviceGetHandleByIndex(index)
+                name = str(self.pynvml.nvmlDeviceGetName(handle))
+                if self._is_divided(handle):
+                    yield from self._instances(index, handle, name)
+                else:
+                    yield self._device(handle, handle, name, None)
+            except self.pynvml.NVMLError as error:
+                self.troubles.append(
+                    f"NVIDIA GPU {index} does not answer ({error}): check 'nvidia-smi' and 'dmesg'"
+                )
+
+    def _is_divided(self, handle: Any) -> bool:
+        mode = self.optional(self.pynvml.nvmlDeviceGetMigMode, handle)
+        return mode is not None and mode[0] == 1
+
+    def _instances(self, index: int, parent: Any, parent_name: str) -> Iterator[Device]:
+        """MIG instances; their indexes have gaps."""
+        found = False
+        for slot in range(self.pynvml.nvmlDeviceGetMaxMigDeviceCount(parent)):
+            handle = self.optional(self.pynvml.nvmlDeviceGetMigDeviceHandleByIndex, parent, slot)
+            if handle is not None:
+                found = True
+                yield self._device(handle, parent, parent_name, self._profile(handle))
+        if not found:
+            self.troubles.append(
+                f"NVIDIA GPU {index} ({parent_name}) is in MIG mode but has no instance: create "
+                f"one ('nvidia-smi mig -cgi … -C') or leave the mode "
+                f"('nvidia-smi -i {index} -mig 0')"
+            )
+
+    def _profile(self, handle: Any) -> str:
+        """``1g.10gb``: stated in the instance's name, else made of its slices and memory."""
+        name = str(self.optional(self.pynvml.nvmlDeviceGetName, handle) or "")
+        stated = re.search(r"MIG (\S+)", name)
+        if stated:
+            return stated[1]
+        about = self.optional(self.pynvml.nvmlDeviceGetAttributes, handle)
+        if about is None:
+            return "unknown"
+        return f"{about.gpuInstanceSliceCount}g.{round(about.memorySizeMB / 1024)}gb"
+
+    def _device(self, handle: Any, parent: Any, name: str, mig: str | None) -> Device:
+        """``parent`` answers what an instance does not: compute capability and bus address."""
+        pynvml = self.pynvml
+        memory_bytes, integrated = self._memory(handle)
+        capability = self.optional(pynvml.nvmlDeviceGetCudaComputeCapability, parent)
+        pci = self.optional(pynvml.nvmlDeviceGetPciInfo, parent)
+        uuid = self.optional(pynvml.nvmlDeviceGetUUID, handle)
+        return Device(
+            name=name,
+            integrated=integrated,
+            memory_bytes=memory_bytes,
+            uuid=None if uuid is None else str(uuid),
+            compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
+            mig=mig,
+            pci=None if pci is None else str(pci.busId),
+        )
+
+    def _memory(self, handle: Any) -> tuple[int | None, bool]:
+        """Bytes, and whether the GPU shares RAM: then the library does not support the question.
+
+        Version 2 tells the driver's reserve apart from use; drivers before 510 lack it.
+        """
+        pynvml = self.pynvml
+        try:
+            return int(pynvml.nvmlDeviceGetMemoryInfo(handle, pynvml.nvmlMemory_v2).total), False
+        except pynvml.NVMLError as error:
+            if _code(error) not in (
+                _NOT_SUPPORTED,
+                _FUNCTION_NOT_FOUND,
+                _ARGUMENT_VERSION_MISMATCH,
+            ):
+                raise
+        try:
+            return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total), False
+        except pynvml.NVMLError as error:
+            if _code(error) != _NOT_SUPPORTED:
+                raise
+        return None, True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What does a test demand? Its ``perf`` and ``requires`` markers, typed, read and checked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import pytest
+
+from pytest_llmperf.limits import PerfLimits
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from pytest_llmperf.gate.budget import Limits
+    from pytest_llmperf.hardware import Requirement
+
+FIXTURES_MODULE = "pytest_llmperf.fixtures"
+
+MARKER_LINES = (
+    "perf(min_tps=…, max_ttft_ms=…, max_ram_gb=…, …): limits of what pytest-llmperf measures",
+    "requires(gpu=True, vram_gb=…, cpu=…, …): what pytest-llmperf skips the test without",
+)
+
+
+class Requires(TypedDict, total=False):
+    """Keywords of ``requires``."""
+
+    gpu: bool
+    gpus: int
+    vram_gb: float
+    ram_gb: float
+    compute_capability: str
+    cpu: str
+    backend: str
+    device: str
+
+
+class BadMarker(Exception):
+    """A marker's keyword or value means nothing; the message names the test and the keyword."""
+
+
+def perf(**limits: Unpack[PerfLimits]) -> pytest.MarkDecorator:
+    """``@pytest.mark.perf`` with types: an editor completes and checks the limits."""
+    return pytest.mark.perf(**limits)
+
+
+def requires(**needs: Unpack[Requires]) -> pytest.MarkDecorator:
+    """``@pytest.mark.requires`` with types."""
+    return pytest.mark.requires(**needs)
+
+
+def uses_our_fixtures(fixture_definitions: dict[str, Any]) -> bool:
+    """Whether a test's fixtures, by name as pytest resolved them, include one of this package.
+
+    Asked by definition and not by name: somebody else's ``measure`` is none of our business.
+    """
+    return any(
+        getattr(inspect.unwrap(definition.func), "__module__", None) == FIXTURES_MODULE
+        for definitions in fixture_definitions.values()
+        for definition in definitions[-1:]
+    )
+
+
+def read_perf(where: str, marks: Iterable[pytest.Mark]) -> Limits:
+    """The limits of all ``perf`` marks, the closest first. Raises BadMarker naming ``where``."""
+    from pytest_llmperf.gate.budget import BadLimit, read_limits  # noqa: PLC0415 - keeps `off` free
+
+    given = _keywords(where, "perf", marks)
+    try:
+        return read_limits(given)
+    except BadLimit as error:
+        raise BadMarker(f"{where}: @perf: {error}") from None
+
+
+def read_requires(where: str, marks: Iterable[pytest.Mark]) -> Requirement:
+    """What all ``requires`` marks ask for, the closest first. Raises BadMarker."""
+    from pytest_llmperf.hardware import BadRequirement, read_requirement  # noqa: PLC0415 - as above
+
+    given = _keywords(where, "requires", marks)
+    try:
+        return read_requirement(given)
+    except BadRequirement as error:
+        raise BadMarker(f"{where}: @requires: {error}") from None
+
+
+def _keywords(where: str, name: str, marks: Iterable[pytest.Mark]) -> dict[str, object]:
+    given: dict[str, object] = {}
+    for mark in marks:
+        if mark.args:
+            raise BadMarker(f"{where}: @{name} takes keywords only, not {mark.args[0]!r}")
+        for keyword, value in mark.kwargs.items():
+            given.setdefault(keyword, value)
+    return given
+
+
+def check_markers(where: str, marks: Iterable[pytest.Mark]) -> None:
+    """Check every mark of a test by itself. Raises BadMarker."""
+    for mark in marks:
+        if mark.name == "perf":
+            read_perf(where, [mark])
+        elif mark.name == "requires":
+            read_requires(where, [mark])

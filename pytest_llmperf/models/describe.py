@@ -1,0 +1,198 @@
+"""What is in these model files, by their own headers?"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pytest_llmperf.models import safetensors
+from pytest_llmperf.models.config import ModelConfig, read_config
+from pytest_llmperf.models.errors import (
+    BrokenModelFile,
+    ModelNotHere,
+    UnknownQuantization,
+    UnsupportedModel,
+)
+from pytest_llmperf.models.gguf import GgufHeader, GgufTensor, read_gguf
+from pytest_llmperf.models.quantization import name_of_ftype
+from pytest_llmperf.models.spec import Format, ModelFiles
+
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
+
+
+def describe(path: Path, file_format: Format, quantization: str | None = None) -> ModelFiles:
+    """Describe the model at ``path`` as files of ``file_format``.
+
+    For ``gguf``: a file, the first of several shards, or a folder with one such model, or with
+    one of ``quantization``. For ``hf``: a folder. Raises ModelNotHere when there is nothing,
+    BrokenModelFile when it is not whole, UnsupportedModel when it is of another format,
+    UnknownQuantization when it holds another quantization than asked for.
+    """
+    if not path.exists():
+        raise ModelNotHere(f"{path}: no such file or folder.")
+    if file_format == "hf":
+        found = describe_folder(path)
+    elif path.is_dir():
+        return _choose(path, quantization)
+    else:
+        found = describe_gguf(path)
+    if quantization not in (None, found.quantization):
+        raise UnknownQuantization(
+            f"{path} holds {found.quantization}, not {quantization}: files are taken as they are. "
+            f"Leave the quantization out, or name a file of {quantization}."
+        )
+    return found
+
+
+def describe_gguf(path: Path) -> ModelFiles:
+    """Describe a GGUF model from its headers, all shards together.
+
+    Raises ModelNotHere or BrokenModelFile.
+    """
+    header = read_gguf(path)
+    tensors = [*header.tensors, *_other_shards(path, header)]
+    if not tensors:
+        raise BrokenModelFile.at(path, "holds no tensors")
+    architecture = header.metadata.get("general.architecture")
+    if not isinstance(architecture, str):
+        raise BrokenModelFile.at(path, "general.architecture is missing")
+    mix = Counter[str]()
+    for tensor in tensors:
+        mix[tensor.type_name] += tensor.elements
+    ftype = header.metadata.get("general.file_type")
+    named = name_of_ftype(ftype) if isinstance(ftype, int) else None
+    vocab_size = header.metadata.get(f"{architecture}.vocab_size")
+    if vocab_size is None:
+        vocab_size = header.array_lengths.get("tokenizer.ggml.tokens")
+    return _files(
+        path,
+        "gguf",
+        mix,
+        weight_bytes=sum(tensor.bytes for tensor in tensors),
+        quantization=named or mix.most_common(1)[0][0],
+        facts=(architecture, vocab_size, header.metadata.get(f"{architecture}.context_length")),
+    )
+
+
+def describe_folder(folder: Path) -> ModelFiles:
+    """Describe a Hugging Face folder from its config and the headers of its safetensors files.
+
+    Raises UnsupportedModel when there are only pickled weights or it is no folder,
+    BrokenModelFile when something is missing or damaged.
+    """
+    if not folder.is_dir():
+        raise UnsupportedModel(f"{folder} is a file; format hf wants a folder with a config.json.")
+    if not any((folder / name).is_file() for name in (safetensors.SINGLE, safetensors.INDEX)):
+        raise _no_weights(folder)
+    if not (folder / "config.json").is_file():
+        raise BrokenModelFile.at(folder, "config.json is missing from the folder")
+    config = read_config(folder / "config.json")
+    tensors = safetensors.read_folder(folder)
+    if not tensors:
+        raise BrokenModelFile.at(folder, "its weights hold no tensors")
+    mix = Counter[str]()
+    for tensor in tensors:
+        mix[tensor.dtype] += tensor.elements
+    text = config.values.get("text_config")
+    values: dict[str, Any] = config.values | (text if isinstance(text, dict) else {})
+    return _files(
+        folder,
+        "hf",
+        mix,
+        weight_bytes=sum(tensor.bytes for tensor in tensors),
+        quantization=_named_quantization(config) or mix.most_common(1)[0][0],
+        facts=(config.model_type, values.get("vocab_size"), values.get("max_position_embeddings")),
+    )
+
+
+def _files(
+    path: Path,
+    file_format: Format,
+    mix: Counter[str],
+    *,
+    weight_bytes: int,
+    quantization: str,
+    facts: tuple[str, object, object],
+) -> ModelFiles:
+    architecture, vocab_size, context_length = facts
+    parameters = mix.total()
+    return ModelFiles(
+        path=str(path),
+        format=file_format,
+        weight_bytes=weight_bytes,
+        parameters=parameters,
+        bits_per_weight=weight_bytes * 8 / parameters if parameters else math.nan,
+        type_mix=dict(mix.most_common()),
+        quantization=quantization,
+        architecture=architecture,
+        vocab_size=vocab_size if isinstance(vocab_size, int) else None,
+        context_length=context_length if isinstance(context_length, int) else None,
+        synthetic=False,
+    )
+
+
+def _other_shards(path: Path, header: GgufHeader) -> list[GgufTensor]:
+    count = header.metadata.get("split.count", 0)
+    if not isinstance(count, int) or count < 2:
+        return []
+    match = _SHARD.fullmatch(path.name)
+    if not match or int(match["number"]) != 1 or int(match["count"]) != count:
+        problem = f"one of {count} shards, but not named as the first of them"
+        raise BrokenModelFile.at(path, problem, f"Give the file …-00001-of-{count:05}.gguf.")
+    tensors: list[GgufTensor] = []
+    for number in range(2, count + 1):
+        shard = path.with_name(f"{match['stem']}-{number:05}-of-{count:05}.gguf")
+        if not shard.is_file():
+            raise BrokenModelFile.at(path, f"shard {shard.name} is missing beside it")
+        tensors += read_gguf(shard).tensors
+    return tensors
+
+
+def _choose(folder: Path, quantization: str | None) -> ModelFiles:
+    """Describe the one GGUF model of a folder that is in ``quantization``."""
+    files = [path for path in sorted(folder.glob("*.gguf")) if _is_first(path)]
+    if not files and (folder / "config.json").is_file():
+        raise UnsupportedModel(
+            f"{folder} is a Hugging Face folder without a GGUF file, and format gguf was asked "
+            "for. Convert it with llama.cpp's convert_hf_to_gguf.py, or use another backend."
+        )
+    if not files:
+        raise ModelNotHere(f"{folder} holds no GGUF file.")
+    found = [describe_gguf(path) for path in files]
+    fitting = [one for one in found if quantization in (None, one.quantization)]
+    if len(fitting) == 1:
+        return fitting[0]
+    held = ", ".join(f"{Path(one.path).name} ({one.quantization})" for one in found)
+    wanted = f"of {quantization}" if quantization else "to choose without a quantization"
+    message = f"{folder} holds {len(fitting)} GGUF models {wanted}: it has {held}. Name the file."
+    raise (UnsupportedModel if fitting else ModelNotHere)(message)
+
+
+def _is_first(path: Path) -> bool:
+    match = _SHARD.fullmatch(path.name)
+    return match is None or int(match["number"]) == 1
+
+
+def _no_weights(folder: Path) -> ModelNotHere | UnsupportedModel:
+    pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
+    if pickles:
+        return UnsupportedModel(
+            f"{folder} holds only pickled weights ({pickles[0]}), which can run any code when "
+            "loaded. Use a safetensors version of the model."
+        )
+    if any(folder.glob("*.gguf")):
+        return UnsupportedModel(f"{folder} holds GGUF files, and format hf was asked for.")
+    return ModelNotHere(f"{folder} holds no weights ({safetensors.SINGLE} or its index).")
+
+
+def _named_quantization(config: ModelConfig) -> str | None:
+    """Return the config's own word for packed weights, such as ``gptq-4bit``."""
+    settings = config.values.get("quantization_config")
+    if not isinstance(settings, dict) or not isinstance(settings.get("quant_method"), str):
+        return None
+    bits = settings.get("bits") or settings.get("w_bit")
+    return f"{settings['quant_method']}-{bits}bit" if bits else str(settings["quant_method"])

@@ -1,0 +1,51 @@
+"""What do the caller and the process that builds a synthetic model say to each other?
+
+The task is one JSON argument; the answers are JSON lines on the builder's standard output.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pytest_llmperf.models.spec import Format
+
+
+class BuildTask(msgspec.Struct, frozen=True):
+    """Everything the builder needs to know; it looks at nothing else."""
+
+    name: str
+    """The model's readable name, which goes into its files."""
+    origin: str
+    """Where the config came from, for messages."""
+    config: dict[str, Any]
+    seed: int
+    format: Format
+    quantization: str
+    folder: str
+    """An empty folder that the files are written into."""
+    base_gguf: str | None = None
+    """A file of the same weights in a plain type, if one is there already."""
+
+
+class Progress(msgspec.Struct, frozen=True, tag_field="message", tag="progress"):
+    """How far the builder is."""
+
+    stage: str
+    fraction: float
+    """Of this stage, between 0 and 1."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag_field="message", tag="failed"):
+    """The builder gave up; ``kind`` is the name of a ModelError."""
+
+    kind: str
+    text: str
+
+
+class Done(msgspec.Struct, frozen=True, tag_field="message", tag="done"):
+    """All files are written."""
+
+
+Answer = Progress | Failed | Done

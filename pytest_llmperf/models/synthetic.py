@@ -1,0 +1,193 @@
+"""How does a request for a synthetic model become files: from the cache, or built now?"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from pytest_llmperf.models.architecture import MODEL_TYPES, lay_out
+from pytest_llmperf.models.builder import run_builder
+from pytest_llmperf.models.cache import Entry, require_space
+from pytest_llmperf.models.config import ModelConfig, read_config
+from pytest_llmperf.models.describe import describe
+from pytest_llmperf.models.errors import (
+    BrokenModelFile,
+    ModelUnavailable,
+    RequirementMissing,
+    UnsupportedModel,
+)
+from pytest_llmperf.models.messages import BuildTask
+from pytest_llmperf.models.presets import find_preset
+from pytest_llmperf.models.quantization import (
+    PLAIN,
+    Quantization,
+    find_quantization,
+    require_makeable,
+)
+from pytest_llmperf.models.spec import SYNTHETIC, Format, ModelFiles, ModelSpec
+from pytest_llmperf.models.tokenizer import tokens
+
+BUILDER_VERSION = 1
+"""To be raised whenever the same request would give other bytes."""
+
+_BF16_BYTES = 2
+_ESTIMATE_MARGIN = 1.25
+_USUAL = {"gguf": "F16", "hf": "BF16"}
+
+
+class SyntheticModel(msgspec.Struct, frozen=True):
+    """A request for a synthetic model, checked and complete."""
+
+    name: str
+    config: ModelConfig
+    seed: int
+    format: Format
+    quantization: Quantization
+
+    @classmethod
+    def of(cls, spec: ModelSpec, file_format: Format) -> SyntheticModel:
+        """Complete ``spec``. Raises a ModelError that says what cannot be made, and why."""
+        name, config = _named_config(spec.source.removeprefix(SYNTHETIC))
+        quantization = find_quantization(spec.quantization or _USUAL[file_format])
+        require_makeable(quantization)
+        tokens(config.count("vocab_size"))
+        if file_format == "hf" and not quantization.is_plain:
+            raise UnsupportedModel(
+                f"{quantization.name} is a GGUF quantization; a Hugging Face folder holds one of "
+                f"{', '.join(PLAIN)}."
+            )
+        if file_format == "gguf":
+            architecture = lay_out(config)
+            if architecture.gguf_obstacle:
+                raise UnsupportedModel(
+                    f"{config.origin} cannot be written as GGUF: {architecture.gguf_obstacle}. "
+                    "Use format hf."
+                )
+        return cls(name, config, spec.seed, file_format, quantization)
+
+    def entry(self, models: Path) -> Entry:
+        """Return its place in the folder of all cached models."""
+        maker = "" if self.quantization.is_plain else _quantizer_version()
+        facts = (
+            BUILDER_VERSION,
+            self.config.values,
+            self.seed,
+            self.format,
+            self.quantization.name,
+            maker,
+        )
+        digest = hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()
+        kind = self.quantization.name if self.format == "gguf" else f"hf-{self.quantization.name}"
+        return Entry(models / f"{self.name}-{kind}-{digest[:12]}")
+
+    def plain_gguf(self, models: Path) -> Path | None:
+        """Return a cached GGUF file of the same weights that can be quantized, if there is one."""
+        for name in ("BF16", "F16", "F32"):
+            same = msgspec.structs.replace(self, quantization=find_quantization(name))
+            found = describe_entry(same.entry(models), "gguf")
+            if found is not None:
+                return Path(found.path)
+        return None
+
+    def space_needed(self, *, has_base: bool) -> int:
+        """Estimate the bytes that building writes, the intermediate file included."""
+        if self.config.model_type not in MODEL_TYPES:
+            return 0
+        parameters = lay_out(self.config).parameters
+        size = parameters * self.quantization.nominal_bits / 8
+        if not self.quantization.is_plain:
+            size *= _ESTIMATE_MARGIN
+            size += 0 if has_base else parameters * _BF16_BYTES
+        return int(size)
+
+
+def obtain(
+    model: SyntheticModel,
+    models: Path,
+    progress: Callable[[str, float], None],
+    timeout_s: float | None,
+    free: Callable[[Path], int],
+) -> ModelFiles:
+    """Return the files of ``model`` from the folder ``models``, building them if need be.
+
+    Raises NoSpace, BuildFailed, RequirementMissing, or what the builder found wrong.
+    """
+    began = time.monotonic()
+    entry = model.entry(models)
+    found = describe_entry(entry, model.format)
+    if found is not None:
+        return found
+    _require_packages(model)
+    with entry.locked(timeout_s, functools.partial(progress, "waiting for another build", 0.0)):
+        found = describe_entry(entry, model.format)
+        if found is not None:
+            return found
+        base = None if model.quantization.is_plain else model.plain_gguf(models)
+        with entry.temporary() as folder:
+            require_space(folder, model.space_needed(has_base=base is not None), free)
+            task = BuildTask(
+                name=model.name,
+                origin=model.config.origin,
+                config=model.config.values,
+                seed=model.seed,
+                format=model.format,
+                quantization=model.quantization.name,
+                folder=str(folder),
+                base_gguf=str(base) if base else None,
+            )
+            run_builder(task, progress, None if timeout_s is None else began + timeout_s)
+            describe(folder, model.format)
+            entry.commit(folder)
+    return msgspec.structs.replace(describe(entry.folder, model.format), synthetic=True)
+
+
+def describe_entry(entry: Entry, file_format: Format) -> ModelFiles | None:
+    """Describe a cached model; None when it is not there, or no longer whole."""
+    try:
+        return msgspec.structs.replace(describe(entry.folder, file_format), synthetic=True)
+    except (ModelUnavailable, BrokenModelFile):
+        return None
+
+
+def _named_config(name: str) -> tuple[str, ModelConfig]:
+    """Return a readable name and the config that ``name``, a preset or a path, stands for."""
+    if not name.endswith(".json") and "/" not in name:
+        return name.strip().lower(), ModelConfig(f"synthetic:{name}", find_preset(name))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        path /= "config.json"
+    config = read_config(path)
+    stem = path.resolve().parent.name if path.name == "config.json" else path.stem
+    return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "model", config
+
+
+def _require_packages(model: SyntheticModel) -> None:
+    needed = {"numpy": "numpy"}
+    if not model.quantization.is_plain:
+        needed["llama_cpp"] = "'pytest-llmperf[llama-cpp]'"
+    if model.config.model_type not in MODEL_TYPES:
+        needed |= dict.fromkeys(("torch", "transformers"), "'pytest-llmperf[transformers]'")
+    for module, package in needed.items():
+        if importlib.util.find_spec(module) is None:
+            raise RequirementMissing(
+                f"building {model.name} as {model.format} {model.quantization.name} needs the "
+                f"module {module}: pip install {package}"
+            )
+
+
+def _quantizer_version() -> str:
+    try:
+        return importlib.metadata.version("llama_cpp_python")
+    except importlib.metadata.PackageNotFoundError:
+        raise RequirementMissing(
+            "making quantized synthetic models needs llama.cpp's quantizer: "
+            "pip install 'pytest-llmperf[llama-cpp]'"
+        ) from None

@@ -1,0 +1,171 @@
+"""What did the user ask for? Command line, environment and ini file, read into one frozen object.
+
+The command line wins over the environment (``LLMPERF_*``), and that over the ini file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off", ""}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How this run measures and judges."""
+
+    enabled: bool = False
+    """Whether anything is measured at all (``--llmperf``)."""
+    suite: str | None = None
+    """Name of a shipped acceptance suite; ``""``: all of them."""
+    strict: bool = False
+    """INCONCLUSIVE, NO_BASELINE and unmet backends or models fail."""
+    require: str | None = None
+    """What this machine must have, else the run stops: ``gpu``."""
+    samples: int | None = None
+    """Samples of each measurement; None: the test's own number, or 10."""
+    second_look: bool = True
+    """Whether a value near its limit is measured again in a fresh worker."""
+    time_budget_s: float = 60.0
+    """Per invocation; past it fewer samples are taken."""
+    timeout_s: float = 600.0
+    """How long one load or one request may take before its worker counts as hung."""
+    json: Path | None = None
+    backend: str | None = None
+    """Backend of tests and suites that do not name one."""
+    model: str | None = None
+    """Model of tests and suites that do not name one."""
+
+
+class BadOption(Exception):
+    """An option's value means nothing; the message names the option and where it was set."""
+
+
+def _flag(text: str) -> bool:
+    lowered = text.strip().lower()
+    if lowered in _TRUE:
+        return True
+    if lowered in _FALSE:
+        return False
+    raise ValueError("must be true or false")
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError("must be a number of seconds greater than 0")
+    return value
+
+
+def _samples(text: str) -> int:
+    value = int(text)
+    if not 5 <= value <= 1000:
+        raise ValueError("must be a whole number within 5 and 1000")
+    return value
+
+
+def _second_look(text: str) -> bool:
+    if text.strip().lower() not in {"on", "off"}:
+        raise ValueError("must be on or off")
+    return text.strip().lower() == "on"
+
+
+def _require(text: str) -> str:
+    if text != "gpu":
+        raise ValueError("can only be gpu")
+    return text
+
+
+@dataclass(frozen=True)
+class _Option:
+    field: str
+    """Name in Settings, in the ini file (``llmperf_…``) and in the environment (``LLMPERF_…``)."""
+    help: str
+    read: Callable[[str], object]
+    metavar: str | None = None
+    nargs: Literal["?"] | None = None
+
+    @property
+    def flag(self) -> str:
+        if self.field == "enabled":
+            return "--llmperf"
+        return "--llmperf-" + self.field.removesuffix("_s").replace("_", "-")
+
+    @property
+    def key(self) -> str:
+        return self.flag.removeprefix("--").replace("-", "_")
+
+
+_OPTIONS = (
+    _Option("enabled", "measure and judge the tests that use llmperf's fixtures", _flag),
+    _Option(
+        "suite", "run a shipped acceptance suite, or all (smoke)", str, metavar="NAME", nargs="?"
+    ),
+    _Option("strict", "inconclusive, unjudged and unmet tests fail", _flag),
+    _Option("require", "stop unless this machine has it: gpu", _require, metavar="gpu"),
+    _Option("samples", "samples of each measurement (10)", _samples, metavar="N"),
+    _Option(
+        "second_look",
+        "confirm values near their limit in a fresh worker: on (default), off",
+        _second_look,
+        metavar="on|off",
+    ),
+    _Option("time_budget_s", "seconds for the samples of one worker (60)", _seconds, metavar="S"),
+    _Option("timeout_s", "seconds for one load or one request (600)", _seconds, metavar="S"),
+    _Option("json", "write every number to this file", Path, metavar="FILE"),
+    _Option("backend", "backend of tests that do not name one", str, metavar="NAME"),
+    _Option("model", "model of tests that do not name one", str, metavar="SOURCE"),
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option with its ini twin; all defaults are None, so that order is decidable."""
+    group = parser.getgroup("llmperf", "speed, memory and output quality of LLM inference")
+    for option in _OPTIONS:
+        words: dict[str, Any] = {"dest": option.key, "default": None, "help": option.help}
+        if option.read is _flag:
+            words |= {"action": "store_const", "const": "true"}
+        else:
+            words["metavar"] = option.metavar
+        if option.nargs is not None:
+            words |= {"nargs": option.nargs, "const": ""}
+        group.addoption(option.flag, **words)
+        parser.addini(option.key, f"{option.help} (as {option.flag})", type="string", default=None)
+
+
+def read_settings(config: pytest.Config, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Gather the settings. Raises BadOption."""
+    values: dict[str, Any] = {}
+    for option in _OPTIONS:
+        found = _find(option, config, environment)
+        if found is None:
+            continue
+        text, place = found
+        try:
+            values[option.field] = option.read(text)
+        except (ValueError, argparse.ArgumentTypeError) as error:
+            raise BadOption(f"{place}: {option.flag}={text!r}: {error}") from None
+    return Settings(**values)
+
+
+def _find(
+    option: _Option, config: pytest.Config, environment: Mapping[str, str]
+) -> tuple[str, str] | None:
+    given = config.getoption(option.key)
+    if given is not None:
+        return str(given), "command line"
+    variable = option.key.upper()
+    if variable in environment:
+        return environment[variable], f"environment variable {variable}"
+    from_file = config.getini(option.key)
+    if from_file:
+        return str(from_file), f"ini option {option.key}"
+    return None

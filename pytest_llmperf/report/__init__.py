@@ -1,0 +1,1 @@
+"""Who is told? The terminal, a JSON file, JUnit; all from one result."""

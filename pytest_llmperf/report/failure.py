@@ -1,0 +1,75 @@
+"""What does a red test say? Short, complete, no traceback."""
+
+from __future__ import annotations
+
+from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.report import words
+from pytest_llmperf.report.result import CheckResult, JudgedMeasurement
+
+_WIDTH = 11
+
+
+def failure_text(judged: list[JudgedMeasurement], hardware: Hardware, *, strict: bool) -> str:
+    """Every failed measurement of a test: what broke, what was measured, where."""
+    failed = [each for each in judged if each.verdict.fails(strict=strict)]
+    blocks = [block(each, hardware, named=len(judged) > 1) for each in failed]
+    return "\n".join(blocks)
+
+
+def block(judged: JudgedMeasurement, hardware: Hardware, *, named: bool) -> str:
+    """One failed measurement."""
+    lines = headlines(judged)
+    if named:
+        lines.append(_row("measure", judged.measurement.name))
+    broken = [check for check in judged.checks if check.verdict is Verdict.OVER_BUDGET]
+    lines.append(_row("measured", _measured(judged, broken[0] if broken else None)))
+    state = "steady" if judged.measurement.steady else "not steady"
+    lines.append(_row("machine", f"{words.machine(hardware)} · {state}"))
+    confirmed = [
+        words.labelled(check.metric, check.confirmed, check.percentile)
+        for check in broken
+        if check.confirmed is not None
+    ]
+    if confirmed:
+        lines.append(_row("confirmed", f"in a fresh process: {', '.join(confirmed)}"))
+    lines += [_row("note", finding) for finding in judged.measurement.findings]
+    return "\n".join(lines)
+
+
+def headlines(judged: JudgedMeasurement) -> list[str]:
+    """What is wrong, one line for each broken budget or reason."""
+    if judged.verdict is Verdict.INVALID:
+        return [f"measurement invalid: {reason}" for reason in judged.reasons]
+    broken = [
+        f"perf budget broken: {_against(check)}"
+        for check in judged.checks
+        if check.verdict is Verdict.OVER_BUDGET
+    ]
+    return broken or [f"{judged.verdict} under --llmperf-strict: {r}" for r in judged.reasons]
+
+
+def _against(check: CheckResult) -> str:
+    assert check.decided is not None
+    sign = "<" if BY_NAME[check.metric].better == "higher" else ">"
+    value = words.labelled(check.metric, check.decided, check.percentile)
+    both = " (median of two processes)" if check.confirmed is not None else ""
+    return f"{value}{both} {sign} {check.keyword}={check.limit:g}"
+
+
+def _measured(judged: JudgedMeasurement, check: CheckResult | None) -> str:
+    measurement = judged.measurement
+    facts = [
+        words.workload(measurement),
+        f"{measurement.backend} {measurement.version}".strip(),
+        words.model(measurement),
+    ]
+    if check is not None and check.measured is not None:
+        value = f"{words.number(check.measured)} {BY_NAME[check.metric].unit}".strip()
+        facts.insert(0, f"{value} ({words.spread(measurement.metrics[check.metric])})")
+    return ", ".join(facts)
+
+
+def _row(name: str, text: str) -> str:
+    return f"  {name:<{_WIDTH}}{text}"

@@ -1,0 +1,96 @@
+"""How do all measurements of a run look side by side, within the width of a terminal?"""
+
+from __future__ import annotations
+
+import io
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.report import words
+from pytest_llmperf.report.result import CheckResult, JudgedMeasurement, TestResult
+
+_SHOWN = (("decode_tps", "decode\ntok/s"), ("prefill_tps", "prefill\ntok/s"),
+          ("ttft", "first\ntoken ms"), ("load", "load\ns"), ("ram", "RAM\nGiB"))  # fmt: skip
+_STYLE = {
+    Verdict.PASSED: "green",
+    Verdict.IMPROVED: "green",
+    Verdict.NO_BASELINE: "yellow",
+    Verdict.INCONCLUSIVE: "yellow",
+}
+
+
+def table_text(tests: list[TestResult], width: int, *, color: bool) -> str:
+    """One row for each measurement: five numbers, each with its budget beneath, and the verdict.
+
+    ``width`` is in characters; nothing is wider.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), expand=False)
+    table.add_column("test / engine / model", overflow="fold", ratio=1, min_width=18)
+    for _, title in _SHOWN:
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for test in tests:
+        for judged in test.measurements:
+            table.add_row(*_cells(test, judged))
+    sink = io.StringIO()
+    console = Console(
+        file=sink, width=width, force_terminal=color, no_color=not color, highlight=False
+    )
+    console.print(table)
+    return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()).strip("\n")
+
+
+def _cells(test: TestResult, judged: JudgedMeasurement) -> list[str]:
+    measurement = judged.measurement
+    name = test.test.rpartition("::")[2]
+    if len(test.measurements) > 1:
+        name += f" · {measurement.name}"
+    who = f"{measurement.backend} {words.model(measurement)}"
+    cells = [_plain(name) + f"\n[dim]{_plain(who)}[/dim]" + _other_budgets(judged)]
+    cells += [_number_cell(judged, metric) for metric, _ in _SHOWN]
+    style = _STYLE.get(judged.verdict, "bold red")
+    cells.append(f"[{style}]{judged.verdict}[/{style}]")
+    return cells
+
+
+def _number_cell(judged: JudgedMeasurement, metric: str) -> str:
+    quantity = judged.measurement.metrics.get(metric)
+    if quantity is None:
+        return "–"
+    text = words.number(quantity.median)
+    for check in judged.checks:
+        if check.metric == metric and check.percentile is None:
+            text += f"\n{_styled(check, _limit(check))}"
+    return text
+
+
+def _other_budgets(judged: JudgedMeasurement) -> str:
+    shown = {metric for metric, _ in _SHOWN}
+    lines = []
+    for check in judged.checks:
+        if check.metric in shown and check.percentile is None:
+            continue
+        label = BY_NAME[check.metric].label + (f" p{check.percentile}" if check.percentile else "")
+        value = "–" if check.decided is None else words.number(check.decided)
+        unit = BY_NAME[check.metric].unit
+        lines.append(_styled(check, f"{label} {value} {_limit(check)} {unit}".rstrip()))
+    return "".join(f"\n{line}" for line in lines)
+
+
+def _limit(check: CheckResult) -> str:
+    sign = "≥" if BY_NAME[check.metric].better == "higher" else "≤"
+    return f"{sign} {check.limit:g}"
+
+
+def _styled(check: CheckResult, text: str) -> str:
+    style = "dim" if check.verdict is Verdict.PASSED else _STYLE.get(check.verdict, "bold red")
+    return f"[{style}]{text}[/{style}]"
+
+
+def _plain(text: str) -> str:
+    """Keep rich from reading brackets in a test's name as markup."""
+    return text.replace("[", "\\[")

@@ -1,0 +1,69 @@
+"""How is a fact said to a person? Numbers with units, models, machines, in a few characters."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.measure import Measurement, Quantity
+
+
+def number(value: float) -> str:
+    """Three significant digits, more before the point when there are more."""
+    if value == 0 or abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def labelled(metric: str, value: float, percentile: int | None = None) -> str:
+    """``decode 19.1 tok/s``, ``first token p95 210 ms``."""
+    known = BY_NAME[metric]
+    tail = f" p{percentile}" if percentile else ""
+    return f"{known.label}{tail} {number(value)} {known.unit}".rstrip()
+
+
+def spread(quantity: Quantity) -> str:
+    """``median of 10, 18.9–19.4``; the range is that of the quartiles."""
+    if quantity.n == 1:
+        return "one value"
+    return f"median of {quantity.n}, {number(quantity.low)}–{number(quantity.high)}"
+
+
+def model(measurement: Measurement) -> str:
+    """``llama-160m Q4_K_M``: the source's last part, and what is really in the files."""
+    source = measurement.spec.source
+    name = source.partition(":")[2] if source.startswith(("synthetic:", "hf:")) else source
+    short = name.rstrip("/").rpartition("/")[2] or name
+    files = measurement.files
+    if files is None or files.quantization in short:
+        return short
+    return f"{short} {files.quantization}"
+
+
+def workload(measurement: Measurement) -> str:
+    """``512+128 tokens``: prompt and new."""
+    asked = measurement.workload
+    return f"{asked.prompt_tokens}+{asked.new_tokens} tokens"
+
+
+def machine(hardware: Hardware) -> str:
+    """``2 cores AMD EPYC (avx512)`` or ``2× RTX 4060 Ti (16 GB)``."""
+    if hardware.gpus:
+        names = Counter(
+            f"{gpu.name} ({gpu.memory_bytes / 2**30:.0f} GB)" if gpu.memory_bytes else gpu.name
+            for gpu in hardware.gpus
+        )
+        return ", ".join(f"{count}× {name}" for name, count in names.items())
+    cpu = hardware.cpu
+    cores = f"{cpu.usable_cores} core{'s' if cpu.usable_cores != 1 else ''}"
+    memory = f"{hardware.memory.capacity_bytes / 2**30:.0f} GB RAM"
+    return f"{cores} {cpu.model_name or cpu.vendor} ({cpu.isa}), {memory}"
+
+
+def size(size_bytes: int) -> str:
+    """``96 KiB``, ``2 MiB``, ``23.5 GiB``."""
+    for unit, power in (("GiB", 30), ("MiB", 20)):
+        if size_bytes >= 1 << power:
+            return f"{size_bytes / (1 << power):.3g} {unit}"
+    return f"{size_bytes / 1024:.3g} KiB"

@@ -1,0 +1,229 @@
+"""One run: how do a test's wishes become a loaded model, a measurement and a verdict?"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_llmperf.backends import Backend, find_backend, installed_version, read_options
+from pytest_llmperf.backends.registry import BackendError
+from pytest_llmperf.gate.budget import Limits
+from pytest_llmperf.gate.verdict import judge, wants_confirmation
+from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.hardware.lease import LeaseError, cpu_lease
+from pytest_llmperf.hardware.requirement import Requirement, unmet
+from pytest_llmperf.measure import Measurement, Plan, Workload, measure
+from pytest_llmperf.models import ModelError, ModelFiles, ModelSpec, ModelUnavailable, resolve
+from pytest_llmperf.options import Settings
+from pytest_llmperf.report.progress import Progress
+from pytest_llmperf.report.result import JudgedMeasurement, judged
+from pytest_llmperf.worker.errors import EngineNotInstalled, WorkerError
+from pytest_llmperf.worker.pool import LoadedModel, Loading, WorkerPool
+
+
+class Unmet(Exception):
+    """Something is not on this machine: the test skips, and under ``--llmperf-strict`` fails."""
+
+
+class NotRequired(Exception):
+    """The machine is not one that the test's ``requires`` asks for: the test skips."""
+
+
+class PerfError(Exception):
+    """The test cannot go on: a mistake in it, or a worker that failed."""
+
+
+@dataclass
+class Measured:
+    """One call of ``measure``, kept until the test's body has returned."""
+
+    loading: Loading
+    workload: Workload
+    plan: Plan
+    measurement: Measurement
+
+
+@dataclass
+class Session:
+    """One pytest process that measures."""
+
+    settings: Settings
+    folder: Path
+    """Takes the logs of the workers of this run."""
+    progress: Progress
+    hardware: Hardware
+
+    def __post_init__(self) -> None:
+        self.pool = WorkerPool(self.folder)
+
+    def close(self) -> None:
+        """End every worker."""
+        self.pool.close()
+        self.progress.clear()
+
+    def test(self, nodeid: str, limits: Limits) -> TestRun:
+        """What one test loads and measures."""
+        return TestRun(self, nodeid, limits)
+
+
+@dataclass
+class TestRun:
+    """One test: its limits, and what it has measured so far."""
+
+    session: Session
+    nodeid: str
+    limits: Limits
+    measured: list[Measured] = field(default_factory=list)
+
+    def check_requirement(self, requirement: Requirement) -> None:
+        """Raises NotRequired when the machine, or what is installed on it, does not meet it."""
+        lacking = unmet(requirement, self.session.hardware)
+        if lacking is None and requirement.backend is not None:
+            try:
+                backend = find_backend(requirement.backend)
+            except BackendError as error:
+                raise PerfError(str(error)) from None
+            if installed_version(backend) is None:
+                lacking = _not_installed(backend)
+        if lacking is not None:
+            raise NotRequired(lacking)
+
+    def load(
+        self,
+        source: str | None,
+        backend_name: str | None,
+        quantization: str | None,
+        seed: int,
+        options: dict[str, object],
+    ) -> LoadedModel:
+        """A loaded model. Raises Unmet, PerfError."""
+        settings = self.session.settings
+        source = source or settings.model
+        backend_name = backend_name or settings.backend
+        if source is None or backend_name is None:
+            missing = "source" if source is None else "backend"
+            option = "--llmperf-model" if source is None else "--llmperf-backend"
+            raise PerfError(f"load_model: give {missing}=…, or run with {option}=…")
+        with _explained():
+            backend = find_backend(backend_name)
+            if installed_version(backend) is None:
+                raise Unmet(_not_installed(backend))
+            chosen = read_options(backend, options)
+            spec = _spec(source, quantization, seed, backend)
+            loading = Loading(
+                spec=spec,
+                files=self._files(spec, backend),
+                backend=backend,
+                options=chosen,
+                timeout_s=self.limits.timeout_s or settings.timeout_s,
+            )
+            with self._showing(f"{backend.name} loads {source}") as tick:
+                return self.session.pool.load(loading, tick)
+
+    def _files(self, spec: ModelSpec, backend: Backend) -> ModelFiles | None:
+        if backend.model_format is None:
+            return None
+        say = self.session.progress.say
+        try:
+            return resolve(
+                spec,
+                backend.model_format,
+                progress=lambda stage, fraction: say(f"{spec.source}: {stage} {fraction:.0%}"),
+            )
+        finally:
+            self.session.progress.clear()
+
+    def measure(self, model: LoadedModel, workload: Workload, name: str | None) -> Measurement:
+        """Measure one workload; judged when the test's body has returned. Raises PerfError."""
+        settings = self.session.settings
+        plan = Plan(
+            samples=settings.samples or self.limits.samples or Plan().samples,
+            time_budget_s=settings.time_budget_s,
+            timeout_s=self.limits.timeout_s or settings.timeout_s,
+        )
+        label = name or str(len(self.measured) + 1)
+        if label in {each.measurement.name for each in self.measured}:
+            raise PerfError(f"measure: the name {label!r} is used twice in this test")
+        measurement = self._measure(model, workload, plan, label)
+        self.measured.append(Measured(model.loading, workload, plan, measurement))
+        return measurement
+
+    def _measure(
+        self, model: LoadedModel, workload: Workload, plan: Plan, label: str
+    ) -> Measurement:
+        if not model.worker.alive:
+            raise PerfError(
+                f"measure: the worker of {model.loading.spec.source} is gone; load it again"
+            )
+        what = f"{model.backend} {model.loading.spec.source}"
+        with _explained(), self._showing(what) as say:
+            waiting = "waits for another measurement on this machine"
+            with cpu_lease(on_wait=lambda: say(waiting)):
+                return measure(model, workload, plan, name=label, progress=say)
+
+    def judge(self, *, may_confirm: bool = True) -> list[JudgedMeasurement]:
+        """Judge every measurement, confirming in a fresh worker what is near its limit.
+
+        Raises PerfError when the fresh worker fails.
+        """
+        verdicts = []
+        for measured in self.measured:
+            confirmation = None
+            near = wants_confirmation(measured.measurement, self.limits)
+            if near and may_confirm and self.session.settings.second_look:
+                confirmation = self._confirm(measured)
+            judgement = judge(measured.measurement, self.limits, confirmation)
+            verdicts.append(judged(measured.measurement, confirmation, judgement))
+        return verdicts
+
+    def _confirm(self, measured: Measured) -> Measurement:
+        with _explained():
+            with self._showing(f"confirms {measured.loading.spec.source}") as tick:
+                model = self.session.pool.fresh(measured.loading, 1, tick)
+            name = measured.measurement.name
+            return self._measure(model, measured.workload, measured.plan, name)
+
+    @contextlib.contextmanager
+    def _showing(self, what: str) -> Iterator[Callable[[str], None]]:
+        progress = self.session.progress
+        try:
+            progress.say(what)
+            yield lambda detail: progress.say(f"{what}: {detail}")
+        finally:
+            progress.clear()
+
+    def end(self) -> None:
+        """The test is over: keep only the worker that the next one may want."""
+        self.session.pool.end_test()
+
+
+def start_line(tests: int, settings: Settings) -> str:
+    """What is going to happen and how long it takes at most, loads left out."""
+    minutes = tests * settings.time_budget_s / 60
+    return (
+        f"llmperf: {tests} test{'' if tests == 1 else 's'} to measure, "
+        f"about {max(1, minutes):.0f} min at the most, plus loads"
+    )
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Sort what goes wrong below into the two kinds that a test knows."""
+    try:
+        yield
+    except (ModelUnavailable, EngineNotInstalled) as error:
+        raise Unmet(str(error)) from None
+    except (ModelError, BackendError, WorkerError, LeaseError) as error:
+        raise PerfError(str(error)) from None
+
+
+def _spec(source: str, quantization: str | None, seed: int, backend: Backend) -> ModelSpec:
+    if quantization is None and source.startswith("synthetic:"):
+        quantization = backend.default_quantization
+    return ModelSpec(source, quantization, seed)
+
+
+def _not_installed(backend: Backend) -> str:
+    return f"backend {backend.name} is not installed: {backend.install}"

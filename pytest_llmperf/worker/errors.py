@@ -1,0 +1,103 @@
+"""What can go wrong with a worker, in words for the person whose test it was?"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+LAST_WORDS_LINES = 20
+_TAIL_BYTES = 64 << 10
+
+
+class WorkerError(Exception):
+    """Something went wrong in a worker; the message is complete in itself."""
+
+
+class EngineNotInstalled(WorkerError):
+    """The engine cannot be imported in the worker's environment."""
+
+
+class EngineRefusal(WorkerError):
+    """The engine, or its adapter, will not do what was asked."""
+
+
+class EngineRaised(WorkerError):
+    """The engine raised an exception."""
+
+
+class WorkerDied(WorkerError):
+    """The worker process ended by itself."""
+
+
+class WorkerHung(WorkerError):
+    """The worker gave no answer before its deadline, and was ended."""
+
+
+class WorkerGarbled(WorkerError):
+    """What the worker wrote to its channel is no message; it was ended."""
+
+
+@dataclass(frozen=True)
+class Obituary:
+    """What is known of a worker that is no more."""
+
+    backend: str
+    exit_code: int
+    """−N: killed by signal N."""
+    phase: str
+    log: Path
+
+    def text(self, happened: str = "") -> str:
+        """The report: what happened in which phase, a remedy where one is known, last words."""
+        ended = happened or exit_name(self.exit_code)
+        lines = [f"{self.backend} worker {ended} during {self.phase}"]
+        remedy = known_remedy(self.backend, self.exit_code)
+        if remedy and not happened:
+            lines.append(remedy)
+        lines.append(f"log: {self.log}")
+        words = last_words(self.log)
+        if words:
+            lines += [f"last words ({len(words)} lines of stderr):", *(f"  {w}" for w in words)]
+        return "\n".join(lines)
+
+
+def exit_name(exit_code: int) -> str:
+    """``killed by SIGSEGV`` or ``exited with code 3``."""
+    if exit_code < 0:
+        try:
+            return f"killed by {signal.Signals(-exit_code).name}"
+        except ValueError:
+            return f"killed by signal {-exit_code}"
+    return f"exited with code {exit_code}"
+
+
+def known_remedy(backend: str, exit_code: int) -> str | None:
+    """What is known to cure this kind of death, or None."""
+    crashed = exit_code in {-signal.SIGILL, -signal.SIGSEGV}
+    if backend == "llama-cpp" and crashed:
+        return (
+            "a native build of llama.cpp crashes like this on virtual machines that advertise "
+            "instructions (AMX) they do not allow. Rebuild without native tuning:\n"
+            '  CMAKE_ARGS="-DGGML_NATIVE=OFF" pip install --force-reinstall --no-cache-dir '
+            "--no-binary llama-cpp-python llama-cpp-python"
+        )
+    if exit_code == -signal.SIGKILL:
+        return (
+            "SIGKILL that nobody sent is usually the kernel's out-of-memory killer: "
+            "see `dmesg | grep -i oom`"
+        )
+    return None
+
+
+def last_words(log: Path) -> list[str]:
+    """The last lines of a worker's log; only its tail is read, however long it is."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return lines[-LAST_WORDS_LINES:]

@@ -1,0 +1,200 @@
+"""Our side of the boundary: start a worker, ask it, explain its death, end its whole group."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from pytest_llmperf import child
+from pytest_llmperf.worker import errors
+from pytest_llmperf.worker.board import Board
+from pytest_llmperf.worker.environment import worker_environment
+from pytest_llmperf.worker.messages import (
+    PROTOCOL,
+    BrokenFrame,
+    ChannelClosed,
+    ChannelTimeout,
+    Close,
+    Failed,
+    FrameReader,
+    FromWorker,
+    Hello,
+    Message,
+    decode_from_worker,
+    write_frame,
+)
+
+START_TIMEOUT_S = 60.0
+GRACE_S = 2.0
+"""How long a worker may take to leave when asked, and again after SIGTERM."""
+_WAKE_S = 1.0
+
+Tick = Callable[[str], None]
+"""Called about every second while an answer is awaited, with the worker's phase."""
+
+
+class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Proof that a process group is ours: written beside the worker's log."""
+
+    pid: int
+    start_ticks: int | None
+    """Start time of the process in clock ticks since boot; None where /proc does not tell."""
+    boot_id: str | None
+
+
+class Worker:
+    """One worker process and the channel to it."""
+
+    def __init__(self, backend: str, folder: Path, name: str) -> None:
+        """Start the process. ``folder`` takes its log, its board and the record of its pid.
+
+        Raises WorkerError when it does not come up.
+        """
+        self.backend = backend
+        self._timeout_s = START_TIMEOUT_S
+        self._purpose = ""
+        self.log = folder / f"{name}.log"
+        self._board = Board(folder / f"{name}.board", create=True)
+        self._child = self._start(folder / f"{name}.board")
+        record = describe_process(self.pid)
+        (folder / f"{name}.json").write_bytes(msgspec.json.encode(record))
+        try:
+            hello = self._receive(time.monotonic() + START_TIMEOUT_S, None)
+            if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
+                raise self._ended(f"spoke another protocol than version {PROTOCOL}")
+        except BaseException:
+            self.kill()
+            raise
+
+    def _start(self, board: Path) -> child.Child:
+        to_worker_read, self._outgoing = os.pipe()
+        self._incoming, from_worker_write = os.pipe()
+        self._reader = FrameReader(self._incoming)
+        arguments = [str(to_worker_read), str(from_worker_write), str(board)]
+        try:
+            with self.log.open("ab") as log:
+                return child.start(
+                    [sys.executable, "-m", "pytest_llmperf.worker", *arguments],
+                    environment=worker_environment(os.environ),
+                    descriptors=(to_worker_read, from_worker_write),
+                    stdout=log,
+                    stderr=log,
+                )
+        finally:
+            os.close(to_worker_read)
+            os.close(from_worker_write)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker, and of its group."""
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker can still be asked."""
+        return self._outgoing >= 0 and not self._child.has_exited()
+
+    def ask(
+        self, message: Message, timeout_s: float, tick: Tick | None = None, *, purpose: str = ""
+    ) -> FromWorker:
+        """Send ``message`` and return the answer; ``purpose`` is said beside the phase of a death.
+
+        Raises WorkerDied, WorkerHung, WorkerGarbled (the worker is ended then), or
+        EngineNotInstalled, EngineRefusal, EngineRaised (it lives on).
+        """
+        deadline = time.monotonic() + timeout_s
+        self._timeout_s = timeout_s
+        self._purpose = f" of {purpose}" if purpose else ""
+        try:
+            write_frame(self._outgoing, message)
+        except OSError:
+            raise self._ended() from None
+        answer = self._receive(deadline, tick)
+        if isinstance(answer, Failed):
+            raise self._failure(answer)
+        return answer
+
+    def _receive(self, deadline: float, tick: Tick | None) -> FromWorker:
+        try:
+            while True:
+                body = self._reader.read(deadline, wake_s=_WAKE_S)
+                if body is not None:
+                    return decode_from_worker(body)
+                if self._child.has_exited():  # a grandchild may hold the channel open
+                    raise self._ended()
+                if tick is not None:
+                    tick(self._board.describe())
+        except ChannelClosed:
+            raise self._ended() from None
+        except ChannelTimeout:
+            raise self._hung() from None
+        except BrokenFrame as error:
+            raise self._garbled(str(error)) from None
+
+    def _ended(self, happened: str = "") -> errors.WorkerDied:
+        phase = self._board.describe() + self._purpose
+        if not self._child.wait_for_exit(GRACE_S) and not happened:
+            happened = "closed its channel without leaving, and was ended,"
+        return errors.WorkerDied(self._bury(phase).text(happened))
+
+    def _hung(self) -> errors.WorkerHung:
+        phase = self._board.describe() + self._purpose
+        happened = f"gave no answer for {self._timeout_s:g} s, and was ended,"
+        return errors.WorkerHung(self._bury(phase).text(happened))
+
+    def _garbled(self, what: str) -> errors.WorkerGarbled:
+        phase = self._board.describe() + self._purpose
+        happened = f"wrote garbage to its channel ({what}), and was ended,"
+        return errors.WorkerGarbled(self._bury(phase).text(happened))
+
+    def _bury(self, phase: str) -> errors.Obituary:
+        return errors.Obituary(self.backend, self.kill(), phase, self.log)
+
+    def _failure(self, answer: Failed) -> errors.WorkerError:
+        if answer.kind == "missing":
+            return errors.EngineNotInstalled(answer.message)
+        if answer.kind == "refused":
+            return errors.EngineRefusal(answer.message)
+        tail = "\n".join(f"  {line}" for line in answer.traceback.strip().splitlines()[-8:])
+        return errors.EngineRaised(
+            f"{self.backend} raised {answer.message}\nlog: {self.log}\n{tail}"
+        )
+
+    def close(self) -> int:
+        """Ask the worker to leave, then end its group whatever it does; its exit code."""
+        if self._outgoing >= 0 and not self._child.has_exited():
+            try:
+                write_frame(self._outgoing, Close())
+            except OSError:
+                return self.kill()
+            return self._end(GRACE_S)
+        return self.kill()
+
+    def kill(self) -> int:
+        """End the group at once; the worker's exit code."""
+        return self._end(0.0)
+
+    def _end(self, grace_s: float) -> int:
+        exit_code = self._child.end(grace_s=grace_s)
+        if self._outgoing >= 0:
+            os.close(self._outgoing)
+            os.close(self._incoming)
+            self._outgoing = -1
+        return exit_code
+
+
+def describe_process(pid: int) -> WorkerRecord:
+    """Pid, start time and boot id of a process, as far as the system tells."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        # The command name, in parentheses, may hold spaces; the start time is field 22.
+        start_ticks: int | None = int(stat.rpartition(")")[2].split()[19])
+        boot_id: str | None = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        start_ticks = boot_id = None
+    return WorkerRecord(pid=pid, start_ticks=start_ticks, boot_id=boot_id)

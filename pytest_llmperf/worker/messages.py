@@ -1,0 +1,175 @@
+"""What may the two sides of the process boundary say to each other?
+
+A frame is four bytes of length, big-endian, and a MessagePack body holding one of the structs
+below. The worker speaks first, with :class:`Hello`; after that it only answers.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+import time
+from typing import TypeVar
+
+import msgspec
+
+from pytest_llmperf.backends import EngineFacts, OptionValue
+from pytest_llmperf.models import ModelFiles
+
+PROTOCOL = 1
+"""Version of everything in this file; both sides must have the same."""
+
+MAX_FRAME_BYTES = 64 << 20
+_LENGTH = struct.Struct(">I")
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Base of all messages; the wire carries the class name as a tag."""
+
+
+class Hello(Message, frozen=True):
+    """Worker: I am up."""
+
+    protocol: int
+    pid: int
+    python: str
+
+
+class Load(Message, frozen=True):
+    """Host: import this backend's engine and load this model."""
+
+    backend: str
+    model: ModelFiles | None
+    options: dict[str, OptionValue | list[float]]
+    invocation: int
+
+
+class Loaded(Message, frozen=True):
+    """Worker: the model is ready to generate."""
+
+    version: str
+    import_ns: int
+    load_ns: int
+    engine: EngineFacts
+
+
+class Generate(Message, frozen=True):
+    """Host: answer this prompt (token ids) with so many tokens."""
+
+    prompt: list[int]
+    new_tokens: int
+
+
+class Generated(Message, frozen=True):
+    """Worker: the instants, in nanoseconds of the worker's clock, and the ids of the tokens."""
+
+    started_ns: int
+    instants_ns: list[int]
+    token_ids: list[int]
+    count: int
+    """Tokens generated; more than ``token_ids`` holds when the engine did not stop in time."""
+
+
+class Failed(Message, frozen=True):
+    """Worker: that did not work."""
+
+    kind: str
+    """``missing``: engine not importable; ``refused``: it will not; ``raised``: an exception."""
+    message: str
+    traceback: str
+
+
+class Close(Message, frozen=True):
+    """Host: give everything back and leave."""
+
+
+M = TypeVar("M")
+
+ToWorker = Load | Generate | Close
+FromWorker = Hello | Loaded | Generated | Failed
+
+
+class BrokenFrame(Exception):
+    """What came over the channel is not a message."""
+
+
+class ChannelClosed(Exception):
+    """The other side closed its end."""
+
+
+class ChannelTimeout(Exception):
+    """Nothing complete arrived before the deadline."""
+
+
+def write_frame(descriptor: int, message: Message) -> None:
+    """Send one message. Raises OSError (BrokenPipeError when the other side is gone)."""
+    body = msgspec.msgpack.encode(message)
+    view = memoryview(_LENGTH.pack(len(body)) + body)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+class FrameReader:
+    """Reads whole frames from a descriptor, each before a deadline."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._buffer = bytearray()
+
+    def read(self, deadline: float | None = None, *, wake_s: float = 3600.0) -> bytes | None:
+        """One frame's body, or None after ``wake_s`` seconds without one.
+
+        ``deadline`` is an instant of ``time.monotonic()``. Raises ChannelTimeout, ChannelClosed,
+        and BrokenFrame for a length that no message has.
+        """
+        wake = time.monotonic() + wake_s
+        while True:
+            body = self._take()
+            if body is not None:
+                return body
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                raise ChannelTimeout
+            if now >= wake:
+                return None
+            until = wake if deadline is None else min(wake, deadline)
+            if select.select([self._descriptor], [], [], until - now)[0]:
+                part = os.read(self._descriptor, 1 << 16)
+                if not part:
+                    raise ChannelClosed
+                self._buffer += part
+
+    def _take(self) -> bytes | None:
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        if length > MAX_FRAME_BYTES:
+            raise BrokenFrame(f"a frame of {length} bytes was announced")
+        end = _LENGTH.size + length
+        if len(self._buffer) < end:
+            return None
+        body = bytes(self._buffer[_LENGTH.size : end])
+        del self._buffer[:end]
+        return body
+
+
+def decode_from_worker(body: bytes) -> FromWorker:
+    """Decode what a worker sent. Raises BrokenFrame."""
+    return _decode(_FROM_WORKER, body)
+
+
+def decode_to_worker(body: bytes) -> ToWorker:
+    """Decode what the host sent. Raises BrokenFrame."""
+    return _decode(_TO_WORKER, body)
+
+
+_FROM_WORKER: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+_TO_WORKER: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[M], body: bytes) -> M:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BrokenFrame(f"{error}; it begins with {body[:16].hex(' ')}") from None

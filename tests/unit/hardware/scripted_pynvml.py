@@ -1,0 +1,120 @@
+"""What does NVIDIA's driver library say, in a test? A stand-in that answers as it is told.
+
+Copied as ``pynvml.py`` into a folder on the child's path; ``NVML_SCRIPT`` chooses what it plays.
+Constructed from NVIDIA's NVML API reference: no driver is on the machines that run the unit tests.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from types import SimpleNamespace
+
+SCRIPT = os.environ["NVML_SCRIPT"]
+GIB = 2**30
+nvmlMemory_v2 = 0x2000028  # noqa: N816 - the name in nvml.h
+
+
+class NVMLError(Exception):
+    def __init__(self, value: int, text: str = "scripted") -> None:
+        super().__init__(text)
+        self.value = value
+
+
+def nvmlInit() -> None:  # noqa: N802 - as in nvml.h, here and below
+    if SCRIPT == "hang":
+        time.sleep(600)
+    if SCRIPT == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if SCRIPT == "silent exit":
+        print("cannot map the device", flush=True)
+        os._exit(0)
+    if SCRIPT == "failed exit":
+        print("assertion failed in libnvidia-ml", flush=True)
+        os._exit(3)
+    if SCRIPT == "garbage":
+        for descriptor in range(3, 16):
+            try:
+                os.write(descriptor, b"\x00\xffERROR{")
+            except OSError:
+                continue
+        os._exit(0)
+    if SCRIPT == "chatty":
+        print("NVRM: this line belongs to the driver", flush=True)
+    if SCRIPT.startswith("refuse "):
+        raise NVMLError(int(SCRIPT.split()[1]), "Refused")
+
+
+def nvmlShutdown() -> None:  # noqa: N802
+    return None
+
+
+def nvmlSystemGetDriverVersion() -> str:  # noqa: N802
+    return "570.124.06"
+
+
+def nvmlDeviceGetCount() -> int:  # noqa: N802
+    if SCRIPT == "none":
+        return 0
+    return 2 if SCRIPT in ("two", "one lost", "chatty") else 1
+
+
+def nvmlDeviceGetHandleByIndex(index: int) -> str:  # noqa: N802
+    if SCRIPT == "one lost" and index == 0:
+        raise NVMLError(15, "GPU is lost")
+    return f"gpu{index}"
+
+
+def nvmlDeviceGetName(handle: str) -> str:  # noqa: N802
+    if SCRIPT == "integrated":
+        return "NVIDIA GB10"
+    if SCRIPT.startswith("mig"):
+        if handle.startswith("mig") and SCRIPT == "mig without names":
+            raise NVMLError(3)
+        return "NVIDIA H100 80GB HBM3" + (" MIG 1g.10gb" if handle.startswith("mig") else "")
+    return "NVIDIA GeForce RTX 4060 Ti"
+
+
+def nvmlDeviceGetMemoryInfo(handle: str, version: int | None = None) -> SimpleNamespace:  # noqa: N802
+    if SCRIPT == "integrated":
+        raise NVMLError(3, "Not Supported")
+    if SCRIPT == "old driver" and version is not None:
+        raise NVMLError(13, "Function Not Found")
+    if handle.startswith("mig"):
+        return SimpleNamespace(total=9984 * 2**20)
+    return SimpleNamespace(total=16380 * 2**20)
+
+
+def nvmlDeviceGetCudaComputeCapability(handle: str) -> tuple[int, int]:  # noqa: N802
+    if handle.startswith("mig"):
+        raise NVMLError(2, "Invalid Argument")
+    return (12, 1) if SCRIPT == "integrated" else (8, 9)
+
+
+def nvmlDeviceGetPciInfo(handle: str) -> SimpleNamespace:  # noqa: N802
+    return SimpleNamespace(busId=f"00000000:0{handle[-1]}:00.0")
+
+
+def nvmlDeviceGetUUID(handle: str) -> str:  # noqa: N802
+    return f"{'MIG' if handle.startswith('mig') else 'GPU'}-{handle}"
+
+
+def nvmlDeviceGetMigMode(handle: str) -> list[int]:  # noqa: N802
+    if not SCRIPT.startswith("mig"):
+        raise NVMLError(3, "Not Supported")
+    return [1, 1]
+
+
+def nvmlDeviceGetMaxMigDeviceCount(handle: str) -> int:  # noqa: N802
+    return 7
+
+
+def nvmlDeviceGetMigDeviceHandleByIndex(parent: str, slot: int) -> str:  # noqa: N802
+    if SCRIPT == "mig empty" or slot not in (0, 2):
+        raise NVMLError(6, "Not Found")
+    return f"mig{slot}"
+
+
+def nvmlDeviceGetAttributes(handle: str) -> SimpleNamespace:  # noqa: N802
+    return SimpleNamespace(gpuInstanceSliceCount=1, memorySizeMB=9984)

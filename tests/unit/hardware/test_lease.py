@@ -1,0 +1,113 @@
+"""Do two measurements on one machine stay apart, whatever happens to the first?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+import pytest
+
+from pytest_llmperf.hardware.lease import LeaseError, cpu_lease, default_directory
+
+PATIENT_S = 60.0
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from pytest_llmperf.hardware.lease import cpu_lease
+
+with cpu_lease(Path(sys.argv[1]), on_wait=lambda: print("waits", flush=True)):
+    print("holds", flush=True)
+    sys.stdin.readline()
+print("gave back", flush=True)
+"""
+
+
+@contextmanager
+def process(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that takes the lease and holds it until it reads a line."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def says(running: subprocess.Popen[str]) -> str:
+    assert running.stdout is not None
+    return running.stdout.readline().strip()
+
+
+def test_second_process_waits_and_is_told_so(tmp_path: Path) -> None:
+    with process(tmp_path) as first:
+        assert says(first) == "holds"
+        with process(tmp_path) as second:
+            assert says(second) == "waits"
+            first.communicate("go\n", timeout=PATIENT_S)
+            assert says(second) == "holds"
+
+
+def test_killed_holder_frees_it(tmp_path: Path) -> None:
+    with process(tmp_path) as first:
+        assert says(first) == "holds"
+        with process(tmp_path) as second:
+            assert says(second) == "waits"
+            first.kill()
+            assert says(second) == "holds"
+
+
+def test_nobody_waits_for_a_lease_given_back(tmp_path: Path) -> None:
+    waited: list[bool] = []
+    for _ in range(2):
+        with cpu_lease(tmp_path / "new" / "folder", on_wait=lambda: waited.append(True)):
+            pass
+    assert waited == []
+
+
+def test_lease_is_given_back_when_the_timed_section_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), cpu_lease(tmp_path):
+        raise ZeroDivisionError
+    with process(tmp_path) as other:
+        assert says(other) == "holds"
+
+
+def test_unusable_folder_is_named_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "leases"  # not a question of rights: root may write anywhere
+    with pytest.raises(LeaseError, match="XDG_STATE_HOME") as caught, cpu_lease(folder):
+        pass
+    assert str(folder) in str(caught.value)
+
+
+def test_errors_of_the_timed_section_are_not_taken_for_the_lock_s(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), cpu_lease(tmp_path):
+        raise PermissionError
+
+
+def test_file_system_without_kernel_locks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A soft lock would outlive a killed holder."""
+    monkeypatch.setattr("pytest_llmperf.hardware.lease.FileLock", filelock.SoftFileLock)
+    with pytest.raises(LeaseError, match="flock"), cpu_lease(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_default_folder_is_the_user_s_and_follows_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    if sys.platform == "linux":
+        assert default_directory() == tmp_path / "pytest-llmperf" / "leases"
+    assert not default_directory().exists()
