@@ -141,7 +141,7 @@ def die_with_parent() -> None:
     pipe = int(text)
     os.set_inheritable(pipe, False)
     if sys.platform == "linux":
-        import fcntl  # noqa: PLC0415 - not there on Windows, where this file must still import
+        import fcntl
 
         # The kernel signals the owner, here a group, when the pipe's last writer closes it.
         fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpgrp())

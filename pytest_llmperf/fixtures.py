@@ -78,7 +78,7 @@ def load_model(request: pytest.FixtureRequest) -> LoadModel:
         seed: int = 0,
         **options: Any,
     ) -> LoadedModel:
-        from pytest_llmperf.session import PerfError, Unmet  # noqa: PLC0415 - keeps `off` free
+        from pytest_llmperf.session import PerfError, Unmet
 
         try:
             return run.load(source, backend, quantization, seed, options)
@@ -103,8 +103,8 @@ def measure(request: pytest.FixtureRequest) -> Measure:
         seed: int = 0,
         name: str | None = None,
     ) -> Measurement:
-        from pytest_llmperf.measure import Workload  # noqa: PLC0415 - keeps `off` free
-        from pytest_llmperf.session import PerfError  # noqa: PLC0415 - as above
+        from pytest_llmperf.measure import Workload
+        from pytest_llmperf.session import PerfError
 
         try:
             workload = Workload(prompt_tokens=prompt_tokens, new_tokens=new_tokens, seed=seed)

@@ -65,7 +65,7 @@ def uses_our_fixtures(fixture_definitions: dict[str, Any]) -> bool:
 
 def read_perf(where: str, marks: Iterable[pytest.Mark]) -> Limits:
     """The limits of all ``perf`` marks, the closest first. Raises BadMarker naming ``where``."""
-    from pytest_llmperf.gate.budget import BadLimit, read_limits  # noqa: PLC0415 - keeps `off` free
+    from pytest_llmperf.gate.budget import BadLimit, read_limits
 
     given = _keywords(where, "perf", marks)
     try:
@@ -76,7 +76,7 @@ def read_perf(where: str, marks: Iterable[pytest.Mark]) -> Limits:
 
 def read_requires(where: str, marks: Iterable[pytest.Mark]) -> Requirement:
     """What all ``requires`` marks ask for, the closest first. Raises BadMarker."""
-    from pytest_llmperf.hardware import BadRequirement, read_requirement  # noqa: PLC0415 - as above
+    from pytest_llmperf.hardware import BadRequirement, read_requirement
 
     given = _keywords(where, "requires", marks)
     try:

@@ -7,15 +7,12 @@ fixtures.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from pytest_llmperf import fixtures, markers, options
 from pytest_llmperf.fixtures import hardware, load_model, measure
-
-if TYPE_CHECKING:
-    from pytest_llmperf.run import Run
 
 __all__ = ["hardware", "load_model", "measure"]
 
@@ -37,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except options.BadOption as error:
         raise pytest.UsageError(str(error)) from None
     if settings.enabled:
-        from pytest_llmperf import run as measuring  # noqa: PLC0415 - costs nothing while off
+        from pytest_llmperf import run as measuring
 
         run = measuring.Run.begin(config, settings)
         config.stash[RUN] = run

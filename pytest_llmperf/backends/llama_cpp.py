@@ -7,6 +7,7 @@ here is the one of llama.cpp's own tools: decode, sample greedily, feed the toke
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -26,6 +27,7 @@ from pytest_llmperf.models import ModelFiles
 if TYPE_CHECKING:
     from pytest_llmperf.backends.timeline import Timeline
 
+_GGML_INFO, _GGML_CONTINUES = 2, 5  # enum ggml_log_level in ggml.h; debug is 1
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 
 
@@ -64,7 +66,7 @@ class LlamaCpp:
     def import_engine(self) -> str:
         """Import llama_cpp, which loads the native library. Raises EngineMissing."""
         try:
-            import llama_cpp  # noqa: PLC0415 - engines are imported in workers only
+            import llama_cpp
         except (ImportError, OSError, RuntimeError) as error:
             raise EngineMissing(f"cannot import llama_cpp: {error}") from error
         return str(llama_cpp.__version__)
@@ -83,9 +85,10 @@ class LlamaCppEngine:
     """A GGUF model with one context of one sequence."""
 
     def __init__(self, model: ModelFiles, options: LlamaCppOptions) -> None:
-        import llama_cpp  # noqa: PLC0415 - engines are imported in workers only
+        import llama_cpp
 
         self._lib: Any = llama_cpp
+        self._log = _log_to_stderr(llama_cpp)
         self._lib.llama_backend_init()
         self._model = self._load_model(model.path, options)
         self._context = self._make_context(options)
@@ -173,6 +176,25 @@ class LlamaCppEngine:
         self._lib.llama_sampler_free(self._sampler)
         self._lib.llama_free(self._context)
         self._lib.llama_model_free(self._model)
+
+
+def _log_to_stderr(lib: Any) -> Any:
+    """Have llama.cpp's log, less its debugging lines, written to the worker's own log.
+
+    The binding filters by names that ggml has since renumbered: it would keep the debugging lines
+    and drop the errors. Returns the callback, which must live as long as the library is used.
+    """
+    last = _GGML_INFO
+
+    def write(level: int, text: bytes, _: object) -> None:
+        nonlocal last
+        last = last if level == _GGML_CONTINUES else level
+        if last >= _GGML_INFO:
+            os.write(2, text)
+
+    callback = lib.llama_log_callback(write)
+    lib.llama_log_set(callback, None)
+    return callback
 
 
 def _check(status: int) -> None:

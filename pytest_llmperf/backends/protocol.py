@@ -84,6 +84,7 @@ class Backend(Protocol):
     def load(self, model: ModelFiles | None, options: BackendOptions, invocation: int) -> Engine:
         """Load ``model`` (None if ``model_format`` is).
 
-        ``invocation`` counts the fresh workers of one measurement from 0. Raises EngineRefused for options that the engine does not take.
+        ``invocation`` counts the fresh workers of one measurement from 0. Raises EngineRefused
+        for options that the engine does not take.
         """
         ...

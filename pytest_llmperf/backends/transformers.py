@@ -49,8 +49,8 @@ class Transformers:
     def import_engine(self) -> str:
         """Import torch and transformers. Raises EngineMissing."""
         try:
-            import torch  # noqa: F401, PLC0415 - engines are imported in workers only
-            import transformers  # noqa: PLC0415 - engines are imported in workers only
+            import torch  # noqa: F401 - engines are imported in workers only
+            import transformers
         except (ImportError, OSError, RuntimeError) as error:
             raise EngineMissing(f"cannot import transformers with torch: {error}") from error
         major = int(transformers.__version__.partition(".")[0])
@@ -72,8 +72,8 @@ class TransformersEngine:
     """A causal language model on one device."""
 
     def __init__(self, model: ModelFiles, options: TransformersOptions) -> None:
-        import torch  # noqa: PLC0415 - engines are imported in workers only
-        import transformers  # noqa: PLC0415 - engines are imported in workers only
+        import torch
+        import transformers
 
         self._torch: Any = torch
         torch.set_num_threads(options.num_threads or usable_cores())
