@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pytest_llmperf.session import Session, TestRun
     from pytest_llmperf.worker.pool import LoadedModel
 
-SESSION = pytest.StashKey["Session"]()
-TEST_RUN = pytest.StashKey["TestRun"]()
+SESSION: pytest.StashKey[Session] = pytest.StashKey()
+TEST_RUN: pytest.StashKey[TestRun] = pytest.StashKey()
 SKIPPED_OFF = "measures only under --llmperf"
 
 

@@ -7,16 +7,19 @@ fixtures.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_llmperf import fixtures, markers, options
 from pytest_llmperf.fixtures import hardware, load_model, measure
 
+if TYPE_CHECKING:
+    from pytest_llmperf.run import Run
+
 __all__ = ["hardware", "load_model", "measure"]
 
-RUN = pytest.StashKey["Run"]()
+RUN: pytest.StashKey[Run] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,7 +27,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     options.add_options(parser)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers; with ``--llmperf``, begin a run."""
     for line in markers.MARKER_LINES:

@@ -70,7 +70,7 @@ class Run:
             lacking = unmet(Requirement(gpu=True), hardware)
             if lacking is not None:
                 raise pytest.UsageError(f"--llmperf-require=gpu: {lacking}")
-        if settings.suite is not None and not xdist.is_worker(config):
+        if settings.suite is not None:
             _collect_suite(config, settings.suite)
         folder = xdist.folder_from_controller(config) or _new_folder(config)
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,6 +138,7 @@ class Run:
         except PerfError as error:
             text = f"while a value near its limit was confirmed: {error}"
             raise pytest.fail.Exception(text, pytrace=False) from None
+        item.user_properties += properties(item.stash[JUDGED])
         self._fail_if_red(item.stash[JUDGED])
         return outcome
 
@@ -170,8 +171,6 @@ class Run:
         if TEST_RUN not in item.stash or (call.when != "call" and report.passed):
             return
         judged = item.stash.get(JUDGED, [])
-        if call.when == "call" and judged:
-            report.user_properties += properties(judged)
         result = TestResult(
             test=item.nodeid,
             outcome="error" if report.failed and call.when != "call" else report.outcome,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -220,8 +221,9 @@ def _spoil_channel() -> None:
         descriptor = int(name)
         if descriptor > 2:
             try:
-                os.set_blocking(descriptor, False)
-                os.write(descriptor, b"\xff" * 64)
+                if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                    os.set_blocking(descriptor, False)
+                    os.write(descriptor, b"\xff" * 64)
             except OSError:
                 continue
     time.sleep(60)

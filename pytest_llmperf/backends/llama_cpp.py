@@ -1,7 +1,8 @@
 """llama.cpp, through the low-level decode loop of llama-cpp-python.
 
-The binding's high-level generator costs up to 30 % of the speed of a small model, so the loop
-here is the one of llama.cpp's own tools: decode, sample greedily, feed the token back.
+The loop is the one of llama.cpp's own tools: decode, sample greedily, feed the token back. The
+binding's generator is not slower where its settings match (benchmarks/decode_loop.py), but it
+reuses a common prefix of the last prompt and hides where a token's time is taken.
 """
 
 from __future__ import annotations

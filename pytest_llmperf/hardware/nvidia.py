@@ -175,7 +175,7 @@ def _accelerator(device: Device, driver: str | None) -> Accelerator:
 def _ask(variables: Mapping[str, str], deadline_s: float) -> Answer | str:
     """The child's answer, or the finding that there is none."""
     # Not at the top: child processes as we start them exist on POSIX systems only.
-    from pytest_llmperf import child  # noqa: PLC0415 - reason in the line above
+    from pytest_llmperf import child
 
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         try:

@@ -34,7 +34,7 @@ def main() -> None:
 def ask() -> Answer:
     """Everything the library tells; its refusal is an answer too."""
     try:
-        import pynvml  # noqa: PLC0415 - its failure to import is one of the answers
+        import pynvml
     except ImportError as error:
         return Answer(error_code=0, error_text=f"nvidia-ml-py cannot be imported: {error}")
     try:

@@ -57,7 +57,7 @@ def _build(task: BuildTask, say: Callable[[Answer], None]) -> None:
     if task.format == "gguf":
         _build_gguf(task, config, say)
     elif config.model_type in MODEL_TYPES:
-        from pytest_llmperf.models.writers import hf_folder  # noqa: PLC0415 - an engine
+        from pytest_llmperf.models.writers import hf_folder
 
         folder = Path(task.folder)
         hf_folder.write_side_files(folder, config, task.quantization)
@@ -66,14 +66,14 @@ def _build(task: BuildTask, say: Callable[[Answer], None]) -> None:
             folder, architecture, task.seed, task.quantization, _steps(say, "weights")
         )
     else:
-        from pytest_llmperf.models.writers import any_folder  # noqa: PLC0415 - an engine
+        from pytest_llmperf.models.writers import any_folder
 
         say(Progress("weights", 0.0))
         any_folder.write_any_folder(Path(task.folder), config, task.seed, task.quantization)
 
 
 def _build_gguf(task: BuildTask, config: ModelConfig, say: Callable[[Answer], None]) -> None:
-    from pytest_llmperf.models.writers import gguf_file  # noqa: PLC0415 - an engine
+    from pytest_llmperf.models.writers import gguf_file
 
     architecture = lay_out(config)
     if architecture.gguf_obstacle:
@@ -88,7 +88,7 @@ def _build_gguf(task: BuildTask, config: ModelConfig, say: Callable[[Answer], No
             target, architecture, task.name, task.seed, quantization.name, _steps(say, "weights")
         )
         return
-    from pytest_llmperf.models.writers import quantizer  # noqa: PLC0415 - an engine
+    from pytest_llmperf.models.writers import quantizer
 
     base = Path(task.base_gguf) if task.base_gguf else Path(task.folder) / "unquantized.gguf"
     if not task.base_gguf:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -19,38 +20,58 @@ class Progress:
 
     def __init__(self, config: pytest.Config) -> None:
         """In a process without a terminal reporter, such as an xdist worker, it says nothing."""
-        self._reporter = config.pluginmanager.get_plugin("terminalreporter")
-        self._capture = config.pluginmanager.get_plugin("capturemanager")
+        self._plugins = config.pluginmanager
         self._shown = False
-        self._last = time.monotonic()
+        self._printed = time.monotonic()
+        self._drawn = 0.0
+
+    @property
+    def _reporter(self) -> pytest.TerminalReporter | None:
+        # Asked for when needed: pytest makes it last of all.
+        reporter: pytest.TerminalReporter | None = self._plugins.get_plugin("terminalreporter")
+        return reporter
 
     def say(self, text: str) -> None:
         """Show what is being done."""
-        if self._reporter is None:
+        reporter = self._reporter
+        if reporter is None:
             return
         now = time.monotonic()
-        live = bool(self._reporter.isatty)
-        if now - self._last < (_REDRAW_S if live else EVERY_S):
+        if not reporter.isatty:
+            if now - self._printed >= EVERY_S:
+                self._printed = now
+                with self._uncaptured():
+                    reporter.write(f"\nllmperf: {text}\n", flush=True)
             return
-        self._last = now
-        if not live:
-            self._write(f"\nllmperf: {text}\n")
+        if now - self._drawn < _REDRAW_S:
             return
+        self._drawn = now
         lead = "" if self._shown else "\n"
         self._shown = True
-        width = max(20, self._reporter._tw.fullwidth - 1)
-        self._write(f"{lead}{_CLEAR}llmperf: {text}"[: width + len(lead) + len(_CLEAR)])
+        width = max(20, reporter._tw.fullwidth - 1)
+        self._draw(f"{lead}{_CLEAR}{f'llmperf: {text}'[:width]}")
 
     def clear(self) -> None:
-        """Take the line away."""
-        if self._shown:
+        """Take the line away and go back to where pytest was writing."""
+        reporter = self._reporter
+        if self._shown and reporter is not None:
             self._shown = False
-            self._write(f"{_CLEAR}\x1b[1A\x1b[999C")
+            column = reporter._tw.width_of_current_line
+            back = f"\x1b[{column}C" if column else ""
+            self._draw(f"{_CLEAR}\x1b[1A\r{back}")
 
-    def _write(self, text: str) -> None:
-        assert self._reporter is not None
-        if self._capture is None:
-            self._reporter.write(text, flush=True)
-            return
-        with self._capture.global_and_fixture_disabled():
-            self._reporter.write(text, flush=True)
+    def _draw(self, text: str) -> None:
+        """Write past pytest's own count of columns, which must not know of the line."""
+        reporter = self._reporter
+        assert reporter is not None
+        with self._uncaptured():
+            reporter._tw._file.write(text)
+            reporter._tw._file.flush()
+
+    def _uncaptured(self) -> contextlib.AbstractContextManager[None]:
+        capture = self._plugins.get_plugin("capturemanager")
+        if capture is None:
+            return contextlib.nullcontext()
+        uncaptured: contextlib.AbstractContextManager[None]
+        uncaptured = capture.global_and_fixture_disabled()
+        return uncaptured

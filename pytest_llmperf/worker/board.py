@@ -41,7 +41,7 @@ class Board:
 
     @property
     def phase(self) -> Phase:
-        """The phase last stored."""
+        """The phase last stored. Raises ValueError when the worker wrote nonsense here."""
         return Phase(self.marks[_PHASE])
 
     @phase.setter
@@ -50,7 +50,10 @@ class Board:
 
     def describe(self) -> str:
         """The phase in the words of a report: import, load, prefill, decode."""
-        phase = self.phase
+        try:
+            phase = self.phase
+        except ValueError:
+            return "an unknown phase (the worker overwrote its mark)"
         if phase is Phase.GENERATE:
             tokens = self.marks[0]
             return f"decode (after {tokens} tokens)" if tokens else "prefill"

@@ -97,7 +97,12 @@ class Worker:
     @property
     def alive(self) -> bool:
         """Whether the worker can still be asked."""
-        return self._outgoing >= 0 and not self._child.has_exited()
+        return not self.ended and not self._child.has_exited()
+
+    @property
+    def ended(self) -> bool:
+        """Whether we have ended it, or have reported that it died."""
+        return self._outgoing < 0
 
     def ask(
         self, message: Message, timeout_s: float, tick: Tick | None = None, *, purpose: str = ""
@@ -105,7 +110,9 @@ class Worker:
         """Send ``message`` and return the answer; ``purpose`` is said beside the phase of a death.
 
         Raises WorkerDied, WorkerHung, WorkerGarbled (the worker is ended then), or
-        EngineNotInstalled, EngineRefusal, EngineRaised (it lives on).
+        EngineNotInstalled, EngineRefusal, EngineRaised (it lives on). An exception from outside,
+        such as a Ctrl-C or a time limit of another plugin, ends the worker too: its answer, come
+        late, would be taken for that to the next question.
         """
         deadline = time.monotonic() + timeout_s
         self._timeout_s = timeout_s
@@ -135,6 +142,9 @@ class Worker:
             raise self._hung() from None
         except BrokenFrame as error:
             raise self._garbled(str(error)) from None
+        except BaseException:
+            self.kill()
+            raise
 
     def _ended(self, happened: str = "") -> errors.WorkerDied:
         phase = self._board.describe() + self._purpose
@@ -167,7 +177,7 @@ class Worker:
 
     def close(self) -> int:
         """Ask the worker to leave, then end its group whatever it does; its exit code."""
-        if self._outgoing >= 0 and not self._child.has_exited():
+        if self.alive:
             try:
                 write_frame(self._outgoing, Close())
             except OSError:

@@ -11,7 +11,7 @@ import msgspec
 
 from pytest_llmperf.backends import Backend, BackendOptions, EngineFacts
 from pytest_llmperf.models import ModelFiles, ModelSpec
-from pytest_llmperf.worker.errors import WorkerError
+from pytest_llmperf.worker.errors import WorkerError, exit_name
 from pytest_llmperf.worker.host import Tick, Worker
 from pytest_llmperf.worker.messages import Load, Loaded
 
@@ -73,7 +73,7 @@ class WorkerPool:
         self._models: dict[str, LoadedModel] = {}
         self._used: set[str] = set()
         self.bad_exits: list[str] = []
-        """Workers that did their work and then ended badly; told at the end of the run."""
+        """Workers that ended badly when nothing was asked of them; told at the end of the run."""
 
     def load(self, loading: Loading, tick: Tick | None = None) -> LoadedModel:
         """A loaded model, kept from before or fresh. Raises WorkerError."""
@@ -133,10 +133,10 @@ class WorkerPool:
 
     def _drop(self, key: str) -> None:
         worker = self._models.pop(key).worker
-        was_alive = worker.alive
+        already_reported = worker.ended
         exit_code = worker.close()
-        if was_alive and exit_code != 0:
+        if not already_reported and exit_code != 0:
             self.bad_exits.append(
-                f"{worker.backend} worker did not leave well after its work (exit code "
-                f"{exit_code}); log: {worker.log}"
+                f"{worker.backend} worker did not leave well after its work "
+                f"({exit_name(exit_code)}); log: {worker.log}"
             )

@@ -1,0 +1,96 @@
+"""What happens without ``--llmperf``, and to tests that are none of ours?"""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.plugin.conftest import Run
+
+FOREIGN = """
+import pytest
+
+@pytest.fixture
+def measure():
+    return 42
+
+@pytest.mark.perf(whatever="this means something else here", limit=-1)
+@pytest.mark.requires("nothing of ours")
+def test_foreign_marker():
+    pass
+
+@pytest.mark.perf(min_tsp=3)
+def test_foreign_fixture(measure):
+    assert measure == 42
+"""
+
+
+@pytest.mark.parametrize("arguments", [[], ["--llmperf"]])
+def test_foreign_markers_and_fixtures_are_left_alone(
+    pytester: pytest.Pytester, arguments: list[str]
+) -> None:
+    pytester.makepyfile(FOREIGN)
+    pytester.runpytest(*arguments).assert_outcomes(passed=2)
+
+
+def test_off_skips_with_the_switch_named(llmperf: Run) -> None:
+    result = llmperf(
+        """
+def test_one(load_model, measure):
+    measure(load(load_model))
+
+def test_two(hardware):
+    assert hardware.cpu
+
+def test_plain():
+    pass
+""",
+        "-rs",
+        off=True,
+    )
+    result.assert_outcomes(skipped=2, passed=1)
+    result.stdout.fnmatch_lines(["*measures only under --llmperf*"])
+
+
+def test_off_imports_no_engine_and_none_of_our_rooms(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_one(load_model, measure): pass")
+    script = pytester.makepyfile(
+        look="""
+import sys, pytest
+code = pytest.main(["-q", "test_off_imports_no_engine_and_none_of_our_rooms.py"])
+heavy = ["torch", "transformers", "llama_cpp", "numpy", "msgspec", "rich", "psutil"]
+print("exit", int(code))
+print("heavy", [name for name in heavy if name in sys.modules])
+print("ours", sorted(n for n in sys.modules if n.startswith("pytest_llmperf.")))
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=True, cwd=pytester.path
+    )
+    assert "1 skipped" in done.stdout
+    assert "exit 0" in done.stdout
+    assert "heavy []" in done.stdout
+    ours = ["fixtures", "limits", "markers", "options", "plugin"]
+    assert f"ours {[f'pytest_llmperf.{name}' for name in ours]}" in done.stdout
+
+
+def test_on_imports_no_engine_into_the_pytest_process(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+import sys
+
+def test_one(load_model, measure):
+    measure(load_model("fake:x", backend="fake"), prompt_tokens=4, new_tokens=4)
+    for name in ("torch", "transformers", "llama_cpp", "gguf", "pynvml"):
+        assert name not in sys.modules
+"""
+    )
+    result = pytester.runpytest_subprocess("--llmperf")
+    result.stdout.fnmatch_lines(["*1 without baseline*"])
+    assert result.ret == 0
+
+
+def test_suite_without_the_switch_is_a_usage_error(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest("--llmperf-suite=smoke")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--llmperf-suite measures: add --llmperf*"])

@@ -1,0 +1,52 @@
+"""Does the buffer keep what was stamped, and never more than was asked for?"""
+
+from __future__ import annotations
+
+from array import array
+
+from pytest_llmperf.backends import Timeline
+from pytest_llmperf.backends.timeline import TOKENS_MARK, Clock
+
+
+def ticking() -> Clock:
+    """A clock that stands at 10, 20, 30 … when it is read."""
+    readings = iter(range(10, 1000, 10))
+    return lambda: next(readings)
+
+
+def test_every_token_gets_the_instant_of_its_own_call() -> None:
+    timeline = Timeline(3, ticking())
+    timeline.start()
+    for token_id in (7, 8, 9):
+        timeline.token(token_id)
+    assert timeline.started_ns == 10
+    assert timeline.instants_ns == [20, 30, 40]
+    assert timeline.token_ids == [7, 8, 9]
+
+
+def test_fewer_tokens_than_asked_leave_no_zeros_behind() -> None:
+    timeline = Timeline(8, ticking())
+    timeline.start()
+    timeline.token(5)
+    assert (timeline.count, timeline.instants_ns, timeline.token_ids) == (1, [20], [5])
+
+
+def test_tokens_beyond_the_capacity_are_counted_but_not_kept() -> None:
+    timeline = Timeline(2, ticking())
+    timeline.start()
+    for token_id in range(4):
+        timeline.token(token_id)
+    assert timeline.count == 4
+    assert timeline.token_ids == [0, 1]
+    assert timeline.instants_ns == [20, 30]
+
+
+def test_the_other_process_sees_how_many_tokens_there_are() -> None:
+    marks = array("q", [99, 4])
+    timeline = Timeline(1, ticking(), marks)
+    assert marks.tolist() == [0, 4]
+    seen = []
+    for token_id in range(3):
+        timeline.token(token_id)
+        seen.append(marks[TOKENS_MARK])
+    assert seen == [1, 2, 3]

@@ -1,0 +1,216 @@
+"""Does each combination of facts lead to its verdict, and to no other?"""
+
+from __future__ import annotations
+
+import itertools
+
+import msgspec
+import pytest
+
+from pytest_llmperf.backends import EngineFacts
+from pytest_llmperf.gate.budget import read_limits
+from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.gate.verdict import Verdict, judge, wants_confirmation, worst
+from pytest_llmperf.measure import Measurement, Quantity, Workload
+from pytest_llmperf.measure.quantity import summarize
+from pytest_llmperf.models import ModelSpec
+
+
+def quantity(metric: str, *values: float) -> Quantity:
+    return summarize(values, BY_NAME[metric].unit)
+
+
+def measurement(*, invalid: str | None = None, **medians: float) -> Measurement:
+    """What was measured of ``synthetic:llama-160m``; one value for each metric named."""
+    return Measurement(
+        name="1",
+        spec=ModelSpec("synthetic:llama-160m"),
+        files=None,
+        backend="fake",
+        version="1",
+        engine=EngineFacts(vocab_size=32000, context_tokens=4096, options={"n_ctx": 4096}),
+        workload=Workload(prompt_tokens=512, new_tokens=128),
+        invocation=0,
+        warmup_samples=6,
+        steady=True,
+        metrics={metric: quantity(metric, value) for metric, value in medians.items()},
+        memory=None,
+        findings=[],
+        invalid=invalid,
+    )
+
+
+def with_tail(**percentiles: float) -> Measurement:
+    """First tokens after 100 ms in the median, and these percentiles."""
+    seen = measurement(ttft=100)
+    tailed = msgspec.structs.replace(seen.ttft, percentiles=percentiles)
+    return msgspec.structs.replace(seen, metrics={"ttft": tailed})
+
+
+def test_the_worst_verdict_wins_in_this_order() -> None:
+    order = [
+        "PASSED", "IMPROVED", "NO_BASELINE", "INCONCLUSIVE", "REGRESSED", "OVER_BUDGET", "INVALID",
+    ]  # fmt: skip
+    assert list(Verdict) == order
+    for better, worse in itertools.combinations(Verdict, 2):
+        assert worst([worse, better]) is worst([better, worse]) is worse
+
+
+def test_no_verdicts_have_no_worst() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        worst([])
+
+
+@pytest.mark.parametrize(
+    ("verdict", "red", "red_if_strict"),
+    [
+        (Verdict.PASSED, False, False),
+        (Verdict.IMPROVED, False, False),
+        (Verdict.OVER_BUDGET, True, True),
+        (Verdict.REGRESSED, True, True),
+        (Verdict.INVALID, True, True),
+        (Verdict.INCONCLUSIVE, False, True),
+        (Verdict.NO_BASELINE, False, True),
+    ],
+)
+def test_strictness(verdict: Verdict, red: bool, red_if_strict: bool) -> None:
+    assert verdict.fails(strict=False) is red
+    assert verdict.fails(strict=True) is red_if_strict
+
+
+@pytest.mark.parametrize(
+    ("limits", "verdict"),
+    [
+        ({"min_tps": 20}, Verdict.PASSED),
+        ({"min_tps": 30}, Verdict.PASSED),
+        ({"min_tps": 30.1}, Verdict.OVER_BUDGET),
+        ({"min_decode_tps": 40}, Verdict.OVER_BUDGET),
+        ({"max_ttft_ms": 100}, Verdict.PASSED),
+        ({"max_ttft_ms": 99}, Verdict.OVER_BUDGET),
+        ({"min_tps": 20, "max_ttft_ms": 99}, Verdict.OVER_BUDGET),
+        ({"max_vram_gb": 6}, Verdict.INCONCLUSIVE),
+        ({"min_tps": 20, "max_vram_gb": 6}, Verdict.INCONCLUSIVE),
+        ({"min_tps": 40, "max_vram_gb": 6}, Verdict.OVER_BUDGET),
+        ({}, Verdict.NO_BASELINE),
+        ({"samples": 7}, Verdict.NO_BASELINE),
+        ({"max_regression": "5%"}, Verdict.NO_BASELINE),
+        ({"max_regression": "5%", "min_tps": 20}, Verdict.NO_BASELINE),
+        ({"max_regression": "5%", "min_tps": 40}, Verdict.OVER_BUDGET),
+    ],
+)
+def test_verdict_of_decode_30_and_first_token_100(
+    limits: dict[str, object], verdict: Verdict
+) -> None:
+    assert judge(measurement(decode_tps=30, ttft=100), read_limits(limits)).verdict is verdict
+
+
+def test_a_percentile_budget_looks_at_the_percentile() -> None:
+    limits = read_limits({"max_ttft_p95_ms": 200, "max_ttft_ms": 200})
+    p95, median = judge(with_tail(p95=250.0), limits).checks
+    assert (p95.decided, p95.verdict) == (250, Verdict.OVER_BUDGET)
+    assert (median.decided, median.verdict) == (100, Verdict.PASSED)
+
+
+def test_all_budgets_are_checked_not_just_the_first_broken() -> None:
+    limits = read_limits({"min_tps": 40, "max_ttft_ms": 50, "max_load_s": 9})
+    checks = judge(measurement(decode_tps=30, ttft=100, load=1), limits).checks
+    assert [check.verdict for check in checks] == ["OVER_BUDGET", "OVER_BUDGET", "PASSED"]
+
+
+def test_an_unmeasured_metric_is_inconclusive_and_says_so() -> None:
+    judgement = judge(measurement(decode_tps=30), read_limits({"max_vram_gb": 6, "min_tps": 20}))
+    assert judgement.reasons == ("max_vram_gb=6: vram was not measured by fake on this machine",)
+    assert [check.measured for check in judgement.checks] == [None, 30]
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({}, "no budget and no baseline: measured, not judged"),
+        ({"max_regression": 0.05}, "max_regression: there is no baseline to compare with"),
+    ],
+)
+def test_without_baseline_says_why(limits: dict[str, object], reason: str) -> None:
+    assert judge(measurement(decode_tps=30), read_limits(limits)).reasons == (reason,)
+
+
+def test_an_invalid_measurement_is_invalid_whatever_its_budgets() -> None:
+    judgement = judge(measurement(invalid="too few tokens"), read_limits({"min_tps": 1}))
+    assert (judgement.verdict, judgement.checks) == (Verdict.INVALID, ())
+    assert judgement.reasons == ("too few tokens",)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "asks"),
+    [
+        ("min_tps", 17.9, False),
+        ("min_tps", 18, True),
+        ("min_tps", 20, True),
+        ("min_tps", 22, True),
+        ("min_tps", 22.1, False),
+        ("max_ttft_ms", 17.9, False),
+        ("max_ttft_ms", 18, True),
+        ("max_ttft_ms", 22, True),
+        ("max_ttft_ms", 22.1, False),
+    ],
+)
+def test_within_a_tenth_of_the_limit_20_a_second_process_is_asked(
+    keyword: str, value: float, asks: bool
+) -> None:
+    seen = measurement(decode_tps=value, ttft=value)
+    assert wants_confirmation(seen, read_limits({keyword: 20})) is asks
+
+
+def test_one_near_value_among_several_is_enough() -> None:
+    seen = measurement(decode_tps=30, ttft=100)
+    assert wants_confirmation(seen, read_limits({"max_ttft_ms": 800, "min_tps": 31}))
+
+
+def test_a_near_percentile_asks_too() -> None:
+    assert wants_confirmation(with_tail(p95=210.0), read_limits({"max_ttft_p95_ms": 200}))
+    assert not wants_confirmation(with_tail(p95=300.0), read_limits({"max_ttft_p95_ms": 200}))
+
+
+@pytest.mark.parametrize(
+    ("seen", "limits"),
+    [
+        (measurement(invalid="too few tokens"), {"min_tps": 20}),
+        (measurement(ttft=20), {"min_tps": 20}),
+        (measurement(decode_tps=20), {}),
+    ],
+    ids=["invalid", "not measured", "no budget"],
+)
+def test_what_a_second_process_cannot_settle_asks_for_none(
+    seen: Measurement, limits: dict[str, object]
+) -> None:
+    assert not wants_confirmation(seen, read_limits(limits))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "decided", "verdict"),
+    [
+        (19, 22, 20.5, Verdict.PASSED),
+        (21, 18, 19.5, Verdict.OVER_BUDGET),
+        (19, 21, 20, Verdict.PASSED),
+        (19, 20, 19.5, Verdict.OVER_BUDGET),
+    ],
+)
+def test_the_median_of_both_processes_decides(
+    first: float, second: float, decided: float, verdict: Verdict
+) -> None:
+    limits = read_limits({"min_tps": 20})
+    judgement = judge(measurement(decode_tps=first), limits, measurement(decode_tps=second))
+    (check,) = judgement.checks
+    assert (check.measured, check.confirmed, check.decided) == (first, second, decided)
+    assert judgement.verdict is check.verdict is verdict
+
+
+def test_without_confirmation_the_first_value_decides() -> None:
+    (check,) = judge(measurement(decode_tps=19), read_limits({"min_tps": 20})).checks
+    assert (check.confirmed, check.decided, check.verdict) == (None, 19, Verdict.OVER_BUDGET)
+
+
+def test_an_invalid_confirmation_is_invalid() -> None:
+    limits = read_limits({"min_tps": 20})
+    judgement = judge(measurement(decode_tps=21), limits, measurement(invalid="clock ran back"))
+    assert (judgement.verdict, judgement.reasons) == (Verdict.INVALID, ("clock ran back",))
