@@ -1,6 +1,6 @@
 """Which keywords does ``@pytest.mark.perf`` take? For editors and type checkers.
 
-Made from the metric table; tests/unit/test_limits.py prints what this file must hold when the
+Made from the metric table; tests/unit/front/test_limits.py prints what this file must hold when the
 table has grown.
 """
 

@@ -67,7 +67,7 @@ def read_limits(given: Mapping[str, object]) -> Limits:
 
 def _unknown(keyword: str) -> str:
     close = difflib.get_close_matches(keyword, [*KEYWORDS, *OTHER_KEYWORDS], n=1, cutoff=0.5)
-    turned = {"min_": "max_", "max_": "min_"}.get(keyword[:4], "") + keyword[4:]
+    turned = {"min_": "max_", "max_": "min_"}.get(keyword[:4], keyword[:4]) + keyword[4:]
     if turned in KEYWORDS:
         return f"unknown keyword {keyword!r}: only the harmful direction has a limit, {turned!r}"
     meant = f", did you mean {close[0]!r}?" if close else ""

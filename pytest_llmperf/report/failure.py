@@ -67,7 +67,9 @@ def _measured(judged: JudgedMeasurement, check: CheckResult | None) -> str:
     ]
     if check is not None and check.measured is not None:
         value = f"{words.number(check.measured)} {BY_NAME[check.metric].unit}".strip()
-        facts.insert(0, f"{value} ({words.spread(measurement.metrics[check.metric])})")
+        seen = measurement.metrics[check.metric]
+        spread = f"p{check.percentile} of {seen.n}" if check.percentile else words.spread(seen)
+        facts.insert(0, f"{value} ({spread})")
     return ", ".join(facts)
 
 

@@ -41,7 +41,8 @@ class Progress:
             if now - self._printed >= EVERY_S:
                 self._printed = now
                 with self._uncaptured():
-                    reporter.write(f"\nllmperf: {text}\n", flush=True)
+                    reporter.ensure_newline()
+                    reporter.write(f"llmperf: {text}\n", flush=True)
             return
         if now - self._drawn < _REDRAW_S:
             return

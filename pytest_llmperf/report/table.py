@@ -6,6 +6,7 @@ import io
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pytest_llmperf.gate.metric import BY_NAME
@@ -38,7 +39,12 @@ def table_text(tests: list[TestResult], width: int, *, color: bool) -> str:
             table.add_row(*_cells(test, judged))
     sink = io.StringIO()
     console = Console(
-        file=sink, width=width, force_terminal=color, no_color=not color, highlight=False
+        file=sink,
+        width=width,
+        force_terminal=color,
+        no_color=not color,
+        highlight=False,
+        emoji=False,
     )
     console.print(table)
     return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()).strip("\n")
@@ -46,7 +52,8 @@ def table_text(tests: list[TestResult], width: int, *, color: bool) -> str:
 
 def _cells(test: TestResult, judged: JudgedMeasurement) -> list[str]:
     measurement = judged.measurement
-    name = test.test.rpartition("::")[2]
+    path, bracket, case = test.test.partition("[")
+    name = path.rpartition("::")[2] + bracket + case
     if len(test.measurements) > 1:
         name += f" · {measurement.name}"
     who = f"{measurement.backend} {words.model(measurement)}"
@@ -93,4 +100,4 @@ def _styled(check: CheckResult, text: str) -> str:
 
 def _plain(text: str) -> str:
     """Keep rich from reading brackets in a test's name as markup."""
-    return text.replace("[", "\\[")
+    return escape(text)

@@ -11,6 +11,8 @@ from pytest_llmperf.measure import Measurement, Quantity
 
 def number(value: float) -> str:
     """Three significant digits, more before the point when there are more."""
+    if 0 < abs(value) < 0.1:
+        return f"{value:.3g}"
     if value == 0 or abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
@@ -65,5 +67,5 @@ def size(size_bytes: int) -> str:
     """``96 KiB``, ``2 MiB``, ``23.5 GiB``."""
     for unit, power in (("GiB", 30), ("MiB", 20)):
         if size_bytes >= 1 << power:
-            return f"{size_bytes / (1 << power):.3g} {unit}"
-    return f"{size_bytes / 1024:.3g} KiB"
+            return f"{size_bytes / (1 << power):.4g} {unit}"
+    return f"{size_bytes / 1024:.4g} KiB"

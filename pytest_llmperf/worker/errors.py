@@ -55,11 +55,7 @@ class Obituary:
         remedy = known_remedy(self.backend, self.exit_code)
         if remedy and not happened:
             lines.append(remedy)
-        lines.append(f"log: {self.log}")
-        words = last_words(self.log)
-        if words:
-            lines += [f"last words ({len(words)} lines of stderr):", *(f"  {w}" for w in words)]
-        return "\n".join(lines)
+        return "\n".join([*lines, *log_lines(self.log)])
 
 
 def exit_name(exit_code: int) -> str:
@@ -88,6 +84,13 @@ def known_remedy(backend: str, exit_code: int) -> str | None:
             "see `dmesg | grep -i oom`"
         )
     return None
+
+
+def log_lines(log: Path) -> list[str]:
+    """Where the log is, and its last words if there are any, as lines of a report."""
+    words = last_words(log)
+    heading = [f"last words ({len(words)} lines of stderr):"] if words else []
+    return [f"log: {log}", *heading, *(f"  {word}" for word in words)]
 
 
 def last_words(log: Path) -> list[str]:

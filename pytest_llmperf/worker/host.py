@@ -169,7 +169,7 @@ class Worker:
         if answer.kind == "missing":
             return errors.EngineNotInstalled(answer.message)
         if answer.kind == "refused":
-            return errors.EngineRefusal(answer.message)
+            return errors.EngineRefusal("\n".join([answer.message, *errors.log_lines(self.log)]))
         tail = "\n".join(f"  {line}" for line in answer.traceback.strip().splitlines()[-8:])
         return errors.EngineRaised(
             f"{self.backend} raised {answer.message}\nlog: {self.log}\n{tail}"

@@ -131,6 +131,7 @@ class _Worker:
 
 def _failed(kind: str, error: Exception) -> Failed:
     text = "".join(traceback.format_exception(error))
-    print(text, file=sys.stderr, flush=True)
+    if kind != "refused":  # a refusal is complete in itself, and the engine's last words precede it
+        print(text, file=sys.stderr, flush=True)
     name = "" if isinstance(error, (EngineMissing, EngineRefused)) else f"{type(error).__name__}: "
     return Failed(kind=kind, message=f"{name}{error}", traceback=text)

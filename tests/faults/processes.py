@@ -67,12 +67,19 @@ class Family:
         except psutil.Error:
             return False
 
-    def wait_until_gone(self) -> None:
+    def wait_until_gone(self, within_s: float = GONE_WITHIN_S) -> None:
         """Fail, naming who is left, unless all are dead within seconds."""
-        deadline = time.monotonic() + GONE_WITHIN_S
+        deadline = time.monotonic() + within_s
         while alive := self.alive():
             assert time.monotonic() < deadline, [process.cmdline() for process in alive]
             time.sleep(0.05)
+
+    def wait_for(self, count: int) -> None:
+        """Wait for so many; a process that is just being started shows no environment yet."""
+        deadline = time.monotonic() + GONE_WITHIN_S
+        while len(alive := self.alive()) != count:
+            assert time.monotonic() < deadline, [process.cmdline() for process in alive]
+            time.sleep(0.01)
 
     def kill(self) -> None:
         """Leave nothing behind, whatever the test found."""
@@ -111,13 +118,11 @@ def generate(
 
 
 def wait_for_phase(folder: Path, phase: str, number: int = 0, timeout_s: float = 60.0) -> int:
-    """Wait until worker ``number`` of a run, anywhere below ``folder``, is in ``phase``; its pid."""
+    """Wait until worker ``number`` of the pool or run in ``folder`` is in ``phase``; its pid."""
     deadline = time.monotonic() + timeout_s
-    pattern = f"worker-{number:03d}-*"
-    while not (records := [p for p in folder.rglob(f"{pattern}.json") if p.stat().st_size]):
+    while (record := _find_record(folder, number)) is None:
         assert time.monotonic() < deadline, f"no worker {number} in {folder}"
         time.sleep(_POLL_S)
-    (record,) = records
     board = Board(record.with_suffix(".board"), create=False)
     try:
         while not board.describe().startswith(phase):
@@ -126,6 +131,15 @@ def wait_for_phase(folder: Path, phase: str, number: int = 0, timeout_s: float =
     finally:
         board.close()
     return msgspec.json.decode(record.read_bytes(), type=WorkerRecord).pid
+
+
+def _find_record(folder: Path, number: int) -> Path | None:
+    name = f"worker-{number:03d}-*.json"
+    for pattern in (name, f".pytest_cache/d/llmperf-runs/**/{name}"):
+        for path in folder.glob(pattern):
+            if path.stat().st_size:
+                return path
+    return None
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ def test_a_helper_that_ignores_sigterm_is_gone_when_its_worker_is_closed(
     pool: WorkerPool, family: Family
 ) -> None:
     pool.load(loading("fake", disaster="grandchild", at="load"))
-    assert len(family.alive()) == 2
+    family.wait_for(2)
     pool.close()
     assert pool.bad_exits == []
     family.wait_until_gone()
@@ -58,7 +58,7 @@ def test_a_helper_that_ignores_sigterm_is_gone_when_its_worker_is_killed(
     pool: WorkerPool, family: Family
 ) -> None:
     model = pool.load(loading("fake", disaster="grandchild", at="load"))
-    assert len(family.alive()) == 2
+    family.wait_for(2)
     model.worker.kill()
     family.wait_until_gone()
 

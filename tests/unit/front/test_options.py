@@ -1,0 +1,157 @@
+"""Which of command line, environment and ini file is heard, and are bad values named?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.options import BadOption, Settings, read_settings
+
+ALL = {
+    "enabled": ("", "LLMPERF", "true", True),
+    "suite": ("suite", "LLMPERF_SUITE", "smoke", "smoke"),
+    "strict": ("strict", "LLMPERF_STRICT", "true", True),
+    "require": ("require", "LLMPERF_REQUIRE", "gpu", "gpu"),
+    "samples": ("samples", "LLMPERF_SAMPLES", "7", 7),
+    "second_look": ("second-look", "LLMPERF_SECOND_LOOK", "off", False),
+    "time_budget_s": ("time-budget", "LLMPERF_TIME_BUDGET", "1.5", 1.5),
+    "timeout_s": ("timeout", "LLMPERF_TIMEOUT", "90", 90.0),
+    "json": ("json", "LLMPERF_JSON", "out.json", Path("out.json")),
+    "backend": ("backend", "LLMPERF_BACKEND", "fake", "fake"),
+    "model": ("model", "LLMPERF_MODEL", "synthetic:llama-15m", "synthetic:llama-15m"),
+}
+"""Field → its flag after ``--llmperf-``, its variable, a value, and what that is read as."""
+
+EACH = pytest.mark.parametrize("field", ALL)
+
+
+def flag(field: str) -> str:
+    """As typed: ``--llmperf-samples=7``; the two that are on or not take no value."""
+    tail, _, text, _ = ALL[field]
+    name = f"--llmperf-{tail}".removesuffix("-")
+    return name if field in {"enabled", "strict"} else f"{name}={text}"
+
+
+def settings(
+    pytester: pytest.Pytester, *arguments: str, environment: dict[str, str] | None = None
+) -> Settings:
+    return read_settings(pytester.parseconfig(*arguments), environment or {})
+
+
+def ini(pytester: pytest.Pytester, **values: str) -> None:
+    lines = "\n".join(f"{name} = {value}" for name, value in values.items())
+    pytester.makeini(f"[pytest]\n{lines}\n")
+
+
+def only(**changed: Any) -> Settings:
+    return Settings(**changed)
+
+
+def test_every_setting_is_in_the_table() -> None:
+    assert set(ALL) == set(Settings.__dataclass_fields__)
+
+
+def test_nothing_given_is_the_default(pytester: pytest.Pytester) -> None:
+    assert settings(pytester) == Settings()
+    assert not Settings().enabled
+
+
+@EACH
+def test_from_the_command_line(pytester: pytest.Pytester, field: str) -> None:
+    assert settings(pytester, flag(field)) == only(**{field: ALL[field][3]})
+
+
+@EACH
+def test_from_the_environment(pytester: pytest.Pytester, field: str) -> None:
+    _, variable, text, value = ALL[field]
+    assert settings(pytester, environment={variable: text}) == only(**{field: value})
+
+
+@EACH
+def test_from_the_ini_file(pytester: pytest.Pytester, field: str) -> None:
+    _, variable, text, value = ALL[field]
+    ini(pytester, **{variable.lower(): text})
+    assert settings(pytester) == only(**{field: value})
+
+
+def test_the_command_line_beats_the_environment_and_that_the_ini_file(
+    pytester: pytest.Pytester,
+) -> None:
+    ini(pytester, llmperf_samples="7")
+    assert settings(pytester).samples == 7
+    variables = {"LLMPERF_SAMPLES": "8"}
+    assert settings(pytester, environment=variables).samples == 8
+    assert settings(pytester, "--llmperf-samples=9", environment=variables).samples == 9
+
+
+def test_the_environment_can_switch_off_what_the_ini_file_switched_on(
+    pytester: pytest.Pytester,
+) -> None:
+    ini(pytester, llmperf="true")
+    assert settings(pytester).enabled
+    assert not settings(pytester, environment={"LLMPERF": "0"}).enabled
+
+
+@pytest.mark.parametrize("text", ["1", "true", "TRUE", "yes", "on", " on "])
+def test_flags_that_are_on(pytester: pytest.Pytester, text: str) -> None:
+    assert settings(pytester, environment={"LLMPERF_STRICT": text}).strict
+
+
+@pytest.mark.parametrize("text", ["0", "false", "False", "no", "off", ""])
+def test_flags_that_are_off(pytester: pytest.Pytester, text: str) -> None:
+    assert not settings(pytester, environment={"LLMPERF_STRICT": text}).strict
+
+
+def test_a_suite_without_a_name_is_all_of_them(pytester: pytest.Pytester) -> None:
+    assert settings(pytester, "--llmperf-suite").suite == ""
+
+
+BAD = [
+    ("enabled", "maybe", "--llmperf='maybe': must be true or false"),
+    ("strict", "2", "--llmperf-strict='2': must be true or false"),
+    ("require", "tpu", "--llmperf-require='tpu': can only be gpu"),
+    ("samples", "4", "--llmperf-samples='4': must be a whole number within 5 and 1000"),
+    ("samples", "1001", "--llmperf-samples='1001': must be a whole number within 5 and 1000"),
+    ("samples", "7.5", "--llmperf-samples='7.5': "),
+    ("second_look", "3", "--llmperf-second-look='3': must be on or off"),
+    ("time_budget_s", "0", "--llmperf-time-budget='0': must be a number of seconds greater than 0"),
+    ("time_budget_s", "inf", "--llmperf-time-budget='inf': must be a number of seconds"),
+    ("timeout_s", "-1", "--llmperf-timeout='-1': must be a number of seconds greater than 0"),
+    ("timeout_s", "nan", "--llmperf-timeout='nan': must be a number of seconds greater than 0"),
+    ("timeout_s", "5m", "--llmperf-timeout='5m': "),
+]
+
+
+@pytest.mark.parametrize(("field", "text", "message"), BAD)
+def test_a_bad_value_in_the_environment_is_named_with_its_variable(
+    pytester: pytest.Pytester, field: str, text: str, message: str
+) -> None:
+    variable = ALL[field][1]
+    with pytest.raises(BadOption) as caught:
+        settings(pytester, environment={variable: text})
+    assert str(caught.value).startswith(f"environment variable {variable}: {message}")
+
+
+@pytest.mark.parametrize(("field", "text", "message"), BAD)
+def test_a_bad_value_in_the_ini_file_is_named_with_its_key(
+    pytester: pytest.Pytester, field: str, text: str, message: str
+) -> None:
+    key = ALL[field][1].lower()
+    ini(pytester, **{key: text})
+    with pytest.raises(BadOption) as caught:
+        settings(pytester)
+    assert str(caught.value).startswith(f"ini option {key}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "message"), [case for case in BAD if case[0] not in {"enabled", "strict"}]
+)
+def test_a_bad_value_on_the_command_line_is_named(
+    pytester: pytest.Pytester, field: str, text: str, message: str
+) -> None:
+    option = flag(field).partition("=")[0]
+    with pytest.raises(BadOption) as caught:
+        settings(pytester, f"{option}={text}")
+    assert str(caught.value).startswith(f"command line: {message}")

@@ -1,0 +1,291 @@
+"""Does one measurement warm up, count and summarize as docs/metrics.md says?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import cast
+
+import msgspec
+import pytest
+
+from pytest_llmperf.backends import EngineFacts, find_backend
+from pytest_llmperf.measure import MemoryPeak, MetricAbsent, Plan, Workload, check_fits, measure
+from pytest_llmperf.measure.invocation import (
+    is_steady,
+    sample_count,
+    summarize_metrics,
+    warm_up,
+)
+from pytest_llmperf.measure.timeline import Sample
+from pytest_llmperf.models import ModelSpec
+from pytest_llmperf.worker.errors import EngineRefusal
+from pytest_llmperf.worker.host import Worker
+from pytest_llmperf.worker.messages import Generate, Generated
+from pytest_llmperf.worker.pool import LoadedModel, Loading
+
+TASK = Workload(prompt_tokens=100, new_tokens=3)
+
+
+def took(seconds: float) -> Sample:
+    """A request whose first of three tokens comes after half of ``seconds``."""
+    gap = seconds / 4
+    return Sample(
+        prompt_tokens=100, new_tokens=3, ttft_s=seconds / 2, e2e_s=seconds, gaps_s=[gap, gap]
+    )
+
+
+def one_after_another(seconds: list[float]) -> Callable[[str], Sample]:
+    """Requests that take these times; one more is an error."""
+    left = iter(seconds)
+    return lambda what: took(next(left))
+
+
+class Scripted:
+    """Answers requests as a worker does; request ``i`` takes ``seconds(i)``."""
+
+    def __init__(self, seconds: Callable[[int], float], *, missing_from: int = 1000) -> None:
+        self.pid = os.getpid()
+        self.prompts: list[list[int]] = []
+        self._seconds = seconds
+        self._missing_from = missing_from
+
+    def ask(
+        self, message: Generate, timeout_s: float, tick: object = None, *, purpose: str = ""
+    ) -> Generated:
+        whole_ns = round(self._seconds(len(self.prompts)) * 1e9)
+        short = len(self.prompts) >= self._missing_from
+        self.prompts.append(message.prompt)
+        instants = [whole_ns // 2, whole_ns * 3 // 4, whole_ns]
+        return Generated(
+            started_ns=0, instants_ns=instants, token_ids=[1, 2, 3], count=2 if short else 3
+        )
+
+
+def loaded(worker: Scripted, context_tokens: int = 4096) -> LoadedModel:
+    backend = find_backend("fake")
+    loading = Loading(
+        spec=ModelSpec("synthetic:llama-15m"),
+        files=None,
+        backend=backend,
+        options=backend.options_type(),
+        timeout_s=60,
+    )
+    return LoadedModel(
+        loading=loading,
+        worker=cast("Worker", worker),
+        version="1",
+        import_s=0.5,
+        load_s=2.0,
+        engine=EngineFacts(vocab_size=500, context_tokens=context_tokens, options={}),
+        invocation=0,
+    )
+
+
+# -- warm-up ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "taken", "steady"),
+    [
+        ([1, 1, 1, 1, 1, 1], 6, True),
+        ([9, 1, 1, 1, 1, 9], 6, True),
+        ([2, 2, 2, 1, 1, 1, 1, 1, 1], 9, True),
+        ([3, 3, 3, 2, 2, 2, 1, 1, 1], 9, False),
+    ],
+    ids=["at once", "outliers", "after nine", "never"],
+)
+def test_warm_up_goes_on_until_two_triples_agree(
+    seconds: list[float], taken: int, steady: bool
+) -> None:
+    samples = warm_up(one_after_another([*seconds, *[1.0] * (12 - len(seconds))]))
+    assert (len(samples), is_steady(samples)) == (taken, steady)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "steady"),
+    [(100, 102, True), (100, 102.001, False), (100, 98, True), (100, 97.999, False)],
+)
+def test_two_percent_is_still_steady(before: float, after: float, steady: bool) -> None:
+    assert is_steady([took(before)] * 3 + [took(after)] * 3) is steady
+
+
+def test_the_share_is_of_the_earlier_triple() -> None:
+    assert not is_steady([took(98)] * 3 + [took(100)] * 3)
+
+
+def test_less_than_two_triples_are_never_steady() -> None:
+    assert not is_steady([took(1)] * 5)
+
+
+# -- how many samples ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("each_s", "asked", "count"),
+    [(1, 10, 10), (3.75, 10, 10), (4.0, 10, 9), (5.0, 10, 6), (1, 7, 7), (0.01, 1000, 1000)],
+)
+def test_as_many_samples_as_the_budget_of_60_s_affords(
+    each_s: float, asked: int, count: int
+) -> None:
+    warmup = [took(each_s)] * 6
+    assert sample_count(warmup, Plan(samples=asked)) == (count, [])
+
+
+def test_five_samples_are_taken_whatever_the_budget_and_that_is_said() -> None:
+    count, findings = sample_count([took(10)] * 6, Plan(samples=10))
+    assert count == 5
+    assert findings == [
+        "workload too large for the time budget: about 110 s of 60 s, with 5 samples"
+    ]
+
+
+def test_the_budget_foresees_by_the_last_triple() -> None:
+    cold_then_warm = [took(8)] * 3 + [took(1)] * 3
+    assert sample_count(cold_then_warm, Plan(samples=50)) == (33, [])
+
+
+# -- summary ---------------------------------------------------------------------------------
+
+
+def test_metrics_of_two_samples_worked_out_by_hand() -> None:
+    metrics = summarize_metrics([took(1.0), took(2.0)], 3.0, None)
+    medians = {name: quantity.median for name, quantity in metrics.items()}
+    assert medians == pytest.approx(
+        {
+            "load": 3.0,
+            "ttft": 750.0,
+            "prefill_tps": 150.0,
+            "e2e": 1500.0,
+            "decode_tps": 3.0,
+            "tpot": 375.0,
+            "itl": 375.0,
+        }
+    )
+
+
+def test_token_gaps_are_pooled_over_samples() -> None:
+    uneven = msgspec.structs.replace(took(1.0), gaps_s=[0.1, 0.4])
+    itl = summarize_metrics([uneven, took(2.0)], 3.0, None)["itl"]
+    assert (itl.n, itl.values) == (4, None)
+    assert (itl.median, itl.percentiles["p99"]) == pytest.approx((450, 500))
+
+
+def test_speeds_are_the_median_over_samples_never_a_mean() -> None:
+    metrics = summarize_metrics([took(1), took(1), took(100)], 3.0, None)
+    assert metrics["decode_tps"].median == 4
+    assert metrics["decode_tps"].values == [4, 4, 0.04]
+
+
+def test_single_tokens_have_no_decode_metrics() -> None:
+    one = Sample(prompt_tokens=100, new_tokens=1, ttft_s=1, e2e_s=1, gaps_s=[])
+    assert set(summarize_metrics([one], 3.0, None)) == {"load", "ttft", "prefill_tps", "e2e"}
+
+
+def test_memory_is_told_in_gib_with_how_it_was_taken() -> None:
+    peak = MemoryPeak(
+        peak_bytes=3 << 29, load_bytes=1, run_bytes=2, kind="bound", how="VmHWM", slack_bytes=0
+    )
+    ram = summarize_metrics([], 3.0, peak)["ram"]
+    assert (ram.median, ram.unit, ram.kind, ram.how) == (1.5, "GiB", "bound", "VmHWM")
+
+
+# -- the whole measurement -------------------------------------------------------------------
+
+
+def test_a_steady_measurement() -> None:
+    worker = Scripted(lambda request: 1.0)
+    seen = measure(loaded(worker), TASK, Plan(samples=10), name="chat")
+    assert (seen.name, seen.warmup_samples, seen.steady) == ("chat", 6, True)
+    assert (seen.findings, seen.invalid) == ([], None)
+    assert (seen.ttft.median, seen.ttft.n) == (500, 10)
+    assert (seen.load.median, seen.decode_tps.median) == (2, 4)
+    assert (seen.backend, seen.version, seen.workload) == ("fake", "1", TASK)
+
+
+def test_warm_up_is_left_out_of_the_numbers() -> None:
+    worker = Scripted(lambda request: 9.0 if request < 3 else 1.0)
+    seen = measure(loaded(worker), TASK, Plan(samples=10))
+    assert (seen.warmup_samples, seen.steady) == (9, True)
+    assert seen.e2e.values == [1000] * 10
+
+
+def test_no_two_requests_have_the_same_prompt() -> None:
+    worker = Scripted(lambda request: 1.0)
+    measure(loaded(worker), TASK, Plan(samples=10))
+    assert len({tuple(prompt) for prompt in worker.prompts}) == len(worker.prompts) == 16
+    assert worker.prompts == [TASK.prompt(position, 500) for position in range(16)]
+
+
+def test_a_measurement_that_never_gets_steady_says_so() -> None:
+    worker = Scripted(lambda request: 1.1**request)
+    seen = measure(loaded(worker), TASK, Plan(samples=5))
+    assert not seen.steady
+    assert seen.findings == ["not steady after 9 warm-up samples"]
+
+
+def test_a_measurement_too_large_for_its_budget_says_so() -> None:
+    seen = measure(loaded(Scripted(lambda request: 1.0)), TASK, Plan(time_budget_s=8))
+    assert seen.e2e.n == 5
+    assert seen.findings == [
+        "workload too large for the time budget: about 11 s of 8 s, with 5 samples"
+    ]
+
+
+@pytest.mark.parametrize("missing_from", [0, 8], ids=["in warm-up", "in a sample"])
+def test_a_request_that_breaks_a_rule_makes_all_of_it_invalid(missing_from: int) -> None:
+    worker = Scripted(lambda request: 1.0, missing_from=missing_from)
+    seen = measure(loaded(worker), TASK, Plan())
+    assert seen.invalid == "2 tokens generated, 3 asked for"
+    assert "decode_tps" not in seen.metrics
+    with pytest.raises(MetricAbsent, match=r"decode_tps was not measured: 2 tokens.* has load"):
+        _ = seen.decode_tps
+
+
+def test_progress_names_every_request() -> None:
+    told: list[str] = []
+    worker = Scripted(lambda request: 1.0)
+    measure(loaded(worker), TASK, Plan(samples=5), progress=told.append)
+    assert told == [
+        *(f"warm-up {i}" for i in range(1, 7)),
+        *(f"sample {i} of 5" for i in range(1, 6)),
+    ]
+
+
+def test_the_peak_of_the_load_is_read_once_and_kept_with_the_model() -> None:
+    model = loaded(Scripted(lambda request: 1.0))
+    first = measure(model, TASK, Plan(samples=5))
+    assert first.memory is not None
+    assert model.load_peak_bytes == first.memory.load_bytes
+    second = measure(model, TASK, Plan(samples=5))
+    assert second.memory is not None
+    assert second.memory.load_bytes == first.memory.load_bytes
+
+
+def test_a_workload_beyond_the_context_is_refused_with_the_numbers() -> None:
+    worker = Scripted(lambda request: 1.0)
+    with pytest.raises(EngineRefusal) as caught:
+        measure(loaded(worker, context_tokens=102), TASK, Plan())
+    assert str(caught.value) == (
+        "100 prompt + 3 new tokens need a context of 103, but fake was loaded with 102: ask for "
+        "fewer tokens, or load the model with a larger context (llama-cpp: n_ctx=…)"
+    )
+    assert worker.prompts == []
+
+
+def test_a_workload_that_just_fits_is_taken() -> None:
+    check_fits(loaded(Scripted(lambda request: 1.0), context_tokens=103), TASK)
+
+
+@pytest.mark.parametrize(
+    "metric", ["ttft", "prefill_tps", "decode_tps", "itl", "tpot", "e2e", "load", "ram"]
+)
+def test_every_metric_is_an_attribute_of_the_measurement(metric: str) -> None:
+    seen = measure(loaded(Scripted(lambda request: 1.0)), TASK, Plan(samples=5))
+    assert getattr(seen, metric) is seen.metrics[metric]
+
+
+def test_an_absent_metric_names_those_that_are_there() -> None:
+    seen = measure(loaded(Scripted(lambda request: 1.0)), TASK, Plan(samples=5))
+    with pytest.raises(MetricAbsent, match=r"^vram was not measured; this .* has decode_tps, e2e"):
+        seen.quantity("vram")
