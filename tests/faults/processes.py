@@ -144,7 +144,7 @@ def _find_record(folder: Path, number: int) -> Path | None:
 
 @contextlib.contextmanager
 def signal_in(folder: Path, phase: str, number: signal.Signals) -> Iterator[None]:
-    """While the block waits for its first worker, send that a signal as soon as it is in a phase."""
+    """While the block runs, send its first worker a signal as soon as that is in ``phase``."""
 
     def strike() -> None:
         os.kill(wait_for_phase(folder, phase), number)

@@ -49,14 +49,13 @@ def test_a_stopped_engine_ends_at_the_deadline(
 ) -> None:
     # The import is part of the load's deadline, and takes seconds on a busy machine.
     load_s = 12.0 if engine == "transformers" else 3.0
-    options: dict[str, object] = {"timeout_s": load_s if phase == "load" else 60.0}
+    timeout_s = load_s if phase == "load" else 60.0
     if engine == "llama-cpp":
-        options["n_ctx"] = 4096
+        slow = loading(engine, timeout_s=timeout_s, n_ctx=4096)
     else:
-        options["source"] = "synthetic:llama-160m"
+        slow = loading(engine, timeout_s=timeout_s, source="synthetic:llama-160m")
     with pytest.raises(WorkerHung) as caught, signal_in(tmp_path, phase, signal.SIGSTOP):
-        model = pool.load(loading(engine, **options))  # type: ignore[arg-type] # a mixed bag
-        generate(model, prompt(1000), 1000, timeout_s=4.0)
+        generate(pool.load(slow), prompt(1000), 1000, timeout_s=4.0)
     waited = load_s if phase == "load" else 4.0
     first = str(caught.value).splitlines()[0]
     assert first.startswith(

@@ -72,4 +72,4 @@ def test_every_mark_is_checked_not_just_the_closest() -> None:
 
 
 def test_marks_of_others_are_left_alone() -> None:
-    check_markers(WHERE, [pytest.mark.skip(min_tsp=1).mark, pytest.mark.usefixtures(1).mark])
+    check_markers(WHERE, [pytest.mark.usefixtures("min_tsp").mark, pytest.mark.skip("no").mark])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from pytest_llmperf import suites
 from pytest_llmperf.suites import UnknownSuite, suite_paths, suites_folder
 
 
@@ -29,3 +32,14 @@ def test_no_name_is_all_in_order() -> None:
 def test_an_unknown_suite_names_the_nearest_and_all(name: str, words: str) -> None:
     with pytest.raises(UnknownSuite, match=words):
         suite_paths(name)
+
+
+def test_only_test_files_are_suites_and_they_come_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("test_speed.py", "helpers.py", "test_memory.py", "test_notes.txt"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(suites, "suites_folder", lambda: tmp_path)
+    assert suite_paths("") == [tmp_path / "test_memory.py", tmp_path / "test_speed.py"]
+    with pytest.raises(UnknownSuite, match=r"there are: memory, speed$"):
+        suite_paths("helpers")

@@ -23,8 +23,10 @@ from pytest_llmperf.gate.budget import BadLimit, Limits, read_limits
         ("max_tps", "unknown keyword 'max_tps': only the harmful direction has a limit, 'min_tps'"),
         (
             "min_ttft_p95_ms",
-            "unknown keyword 'min_ttft_p95_ms': only the harmful direction has a limit, "
-            "'max_ttft_p95_ms'",
+            (
+                "unknown keyword 'min_ttft_p95_ms': only the harmful direction has a limit, "
+                "'max_ttft_p95_ms'"
+            ),
         ),
         ("our_min_tps", "unknown keyword 'our_min_tps', did you mean 'min_tps'?"),
     ],

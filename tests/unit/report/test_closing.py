@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_llmperf.report.closing import closing_lines
 from tests.unit.gate.test_verdict import measurement
-from tests.unit.report.test_result import judge_it, tested
+from tests.unit.report.test_result import judge_it, one_test
 
 
 def test_nothing_at_all() -> None:
@@ -13,7 +13,9 @@ def test_nothing_at_all() -> None:
 
 def test_one_of_each_is_singular() -> None:
     passed = judge_it(measurement(decode_tps=30), min_tps=20)
-    assert closing_lines([tested(passed)]) == ["llmperf: 1 measurement, 1 budget judged: 1 passed"]
+    assert closing_lines([one_test(passed)]) == [
+        "llmperf: 1 measurement, 1 budget judged: 1 passed"
+    ]
 
 
 def test_everything_is_counted_once_under_its_own_verdict() -> None:
@@ -21,25 +23,25 @@ def test_everything_is_counted_once_under_its_own_verdict() -> None:
     passed = judge_it(seen, min_tps=20, max_ttft_ms=200)
     over = judge_it(seen, min_tps=40)
     inconclusive = judge_it(seen, max_vram_gb=6, min_tps=20)
-    lines = closing_lines(
+    (line,) = closing_lines(
         [
-            tested(passed, passed),
-            tested(over, outcome="failed"),
-            tested(inconclusive),
-            tested(judge_it(seen)),
-            tested(judge_it(measurement(invalid="too few tokens")), outcome="failed"),
+            one_test(passed, passed),
+            one_test(over, outcome="failed"),
+            one_test(inconclusive),
+            one_test(judge_it(seen)),
+            one_test(judge_it(measurement(invalid="too few tokens")), outcome="failed"),
         ]
     )
-    assert lines == [
+    assert line == (
         "llmperf: 6 measurements, 7 budgets judged: "
         "2 passed, 1 inconclusive, 1 without baseline, 1 over budget, 1 invalid"
-    ]
+    )
 
 
 def test_skips_are_counted_by_reason() -> None:
     no_gpu, no_engine = "needs a GPU, has none", "backend vllm is not installed"
     reasons = [no_gpu, no_engine, no_gpu, None]
-    assert closing_lines([tested(outcome="skipped", reason=reason) for reason in reasons]) == [
+    assert closing_lines([one_test(outcome="skipped", reason=reason) for reason in reasons]) == [
         "llmperf: 0 measurements, 0 budgets judged; 4 skipped",
         f"  skipped 2×: {no_gpu}",
         f"  skipped 1×: {no_engine}",
@@ -49,9 +51,9 @@ def test_skips_are_counted_by_reason() -> None:
 
 def test_what_failed_before_it_was_measured_is_said() -> None:
     tests = [
-        tested(outcome="failed", reason="WorkerDied"),
-        tested(outcome="error"),
-        tested(judge_it(measurement(decode_tps=30), min_tps=40), outcome="failed"),
+        one_test(outcome="failed", reason="WorkerDied"),
+        one_test(outcome="error"),
+        one_test(judge_it(measurement(decode_tps=30), min_tps=40), outcome="failed"),
     ]
     assert closing_lines(tests) == [
         "llmperf: 1 measurement, 1 budget judged: 1 over budget; 2 failed unmeasured"

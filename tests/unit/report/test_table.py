@@ -8,9 +8,10 @@ import msgspec
 import pytest
 from rich.cells import cell_len
 
+from pytest_llmperf.report.result import TestResult as OneTest  # pytest would collect Test…
 from pytest_llmperf.report.table import table_text
 from tests.unit.gate.test_verdict import measurement
-from tests.unit.report.test_result import OneTest, judge_it, tested
+from tests.unit.report.test_result import judge_it, one_test
 
 NUMBERS = ["19.1", "12345", "123456", "12.3", "1.53"]
 LIMITS = ["≥ 20", "≥ 20000", "≤ 150000", "≤ 100", "≤ 2.5"]
@@ -44,7 +45,7 @@ def full(name: str) -> OneTest:
         max_e2e_ms=500000,
         max_vram_gb=6,
     )
-    return tested(judged, test=f"tests/test_chat.py::TestChat::test_{name}")
+    return one_test(judged, test=f"tests/test_chat.py::TestChat::test_{name}")
 
 
 def words_of(text: str) -> list[str]:
@@ -76,9 +77,9 @@ def test_no_letter_of_the_name_is_lost(name: str) -> None:
 def test_the_whole_table() -> None:
     seen = measurement(decode_tps=19.1, prefill_tps=250, ttft=512, load=2.5)
     tests = [
-        tested(judge_it(seen, min_tps=20, max_ttft_ms=800), test="t.py::test_red"),
-        tested(judge_it(seen), test="t.py::test_unjudged[a-b]"),
-        tested(outcome="skipped", reason="needs a GPU"),
+        one_test(judge_it(seen, min_tps=20, max_ttft_ms=800), test="t.py::test_red"),
+        one_test(judge_it(seen), test="t.py::test_unjudged[a-b]"),
+        one_test(outcome="skipped", reason="needs a GPU"),
     ]
     assert table_text(tests, 80, color=False).splitlines() == [
         "                        decode  prefill     first  load  RAM",
@@ -92,14 +93,14 @@ def test_the_whole_table() -> None:
 
 
 def test_what_was_not_measured_is_a_dash_and_never_zero() -> None:
-    text = table_text([tested(judge_it(measurement(load=2)))], 80, color=False)
+    text = table_text([one_test(judge_it(measurement(load=2)))], 80, color=False)
     row = next(line for line in text.splitlines() if "test_chat" in line)
     assert row.split() == ["test_chat", "–", "–", "–", "2.00", "–", "NO_BASELINE"]
 
 
 def test_other_budgets_stand_under_the_test() -> None:
     judged = judge_it(measurement(decode_tps=30, tpot=33.3), max_tpot_ms=40, max_vram_gb=6)
-    text = table_text([tested(judged)], 120, color=False)
+    text = table_text([one_test(judged)], 120, color=False)
     assert "per token 33.3 ≤ 40 ms" in text
     assert "VRAM – ≤ 6 GiB" in text
 
@@ -109,7 +110,7 @@ def test_several_measurements_of_a_test_have_a_row_each() -> None:
         judge_it(msgspec.structs.replace(measurement(load=2), name=name))
         for name in ("short", "long")
     )
-    text = table_text([tested(short, long)], 80, color=False)
+    text = table_text([one_test(short, long)], 80, color=False)
     assert text.index("test_chat · short") < text.index("test_chat · long")
 
 
@@ -117,4 +118,6 @@ def test_color_changes_nothing_but_color() -> None:
     tests = [full("chat[red]")]
     colored = table_text(tests, 80, color=True)
     assert "\x1b[1;31mOVER_BUDGET" in colored
-    assert re.sub(r"\x1b\[[\d;]*m", "", colored) == table_text(tests, 80, color=False)
+    bare = re.sub(r"\x1b\[[\d;]*m", "", colored)
+    plain = table_text(tests, 80, color=False)
+    assert [line.rstrip() for line in bare.splitlines()] == plain.splitlines()

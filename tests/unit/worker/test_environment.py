@@ -43,9 +43,7 @@ def test_dropped(name: str) -> None:
     assert name not in worker_environment({name: "1"})
 
 
-@pytest.mark.parametrize(
-    ("name", "forced"), [("PYTHONUNBUFFERED", "1"), ("PYTHONSAFEPATH", "1")]
-)
+@pytest.mark.parametrize(("name", "forced"), [("PYTHONUNBUFFERED", "1"), ("PYTHONSAFEPATH", "1")])
 def test_set_whatever_the_user_has(name: str, forced: str) -> None:
     assert worker_environment({})[name] == forced
     assert worker_environment({name: ""})[name] == forced

@@ -1,0 +1,40 @@
+"""Does transformers really use what it was asked to use?"""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+
+from pytest_llmperf.worker.errors import EngineRefusal
+from tests.backends.conftest import Load
+from tests.faults.processes import generate, prompt
+
+pytestmark = pytest.mark.engine
+
+
+def test_options_in_force_are_reported_with_defaults_resolved(load: Load) -> None:
+    model = load("transformers", device="cpu")
+    assert model.options["dtype"] == "bfloat16", "auto: as in the file"
+    assert model.options["attn_implementation"] == "sdpa"
+    assert model.options["device"] == "cpu"
+    assert model.options["num_threads"] == len(psutil.Process().cpu_affinity() or ())
+    assert model.engine.build.startswith("torch 2.")
+
+
+def test_chosen_options_are_in_force(load: Load) -> None:
+    model = load(
+        "transformers", device="cpu", dtype="float32", attn_implementation="eager", num_threads=1
+    )
+    assert model.options["dtype"] == "float32"
+    assert model.options["attn_implementation"] == "eager"
+    assert model.options["num_threads"] == 1
+    default = load("transformers", device="cpu")
+    for each in (model, default):
+        generate(each, prompt(64), 4)
+    one, several = (psutil.Process(m.worker.pid).num_threads() for m in (model, default))
+    assert one < several or default.options["num_threads"] == 1
+
+
+def test_an_unknown_attention_is_refused_with_the_known_ones(load: Load) -> None:
+    with pytest.raises(EngineRefusal, match=r'attn_implementation="nonsense".*sdpa'):
+        load("transformers", attn_implementation="nonsense")
