@@ -9,11 +9,11 @@ import pytest
 if TYPE_CHECKING:
     from pytest_llmperf.hardware.facts import Hardware
     from pytest_llmperf.measure import Measurement
-    from pytest_llmperf.session import Session, TestRun
+    from pytest_llmperf.session import RunningTest, Session
     from pytest_llmperf.worker.pool import LoadedModel
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
-TEST_RUN: pytest.StashKey[TestRun] = pytest.StashKey()
+TEST_RUN: pytest.StashKey[RunningTest] = pytest.StashKey()
 SKIPPED_OFF = "measures only under --llmperf"
 
 
@@ -121,9 +121,9 @@ def _session(config: pytest.Config) -> Session:
     return config.stash[SESSION]
 
 
-def _test_run(request: pytest.FixtureRequest) -> TestRun:
+def _test_run(request: pytest.FixtureRequest) -> RunningTest:
     _session(request.config)
-    run: TestRun | None = request.node.stash.get(TEST_RUN, None)
+    run: RunningTest | None = request.node.stash.get(TEST_RUN, None)
     if run is None:  # the fixture was asked for by name, after the markers were read
         text = (
             "load_model and measure must stand among the arguments of the test or of one of its "

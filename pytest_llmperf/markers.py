@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import pytest
@@ -65,9 +65,9 @@ def uses_our_fixtures(fixture_definitions: dict[str, Any]) -> bool:
 
 def read_perf(where: str, marks: Iterable[pytest.Mark]) -> Limits:
     """The limits of all ``perf`` marks, the closest first. Raises BadMarker naming ``where``."""
-    from pytest_llmperf.gate.budget import BadLimit, read_limits
+    from pytest_llmperf.gate.budget import BadLimit, read_limits, subject
 
-    given = _keywords(where, "perf", marks)
+    given = _keywords(where, "perf", marks, subject)
     try:
         return read_limits(given)
     except BadLimit as error:
@@ -78,20 +78,23 @@ def read_requires(where: str, marks: Iterable[pytest.Mark]) -> Requirement:
     """What all ``requires`` marks ask for, the closest first. Raises BadMarker."""
     from pytest_llmperf.hardware import BadRequirement, read_requirement
 
-    given = _keywords(where, "requires", marks)
+    given = _keywords(where, "requires", marks, str)
     try:
         return read_requirement(given)
     except BadRequirement as error:
         raise BadMarker(f"{where}: @requires: {error}") from None
 
 
-def _keywords(where: str, name: str, marks: Iterable[pytest.Mark]) -> dict[str, object]:
+def _keywords(
+    where: str, name: str, marks: Iterable[pytest.Mark], subject: Callable[[str], object]
+) -> dict[str, object]:
+    """What all marks together say; of two that speak of the same ``subject`` the first wins."""
     given: dict[str, object] = {}
     for mark in marks:
         if mark.args:
             raise BadMarker(f"{where}: @{name} takes keywords only, not {mark.args[0]!r}")
-        for keyword, value in mark.kwargs.items():
-            given.setdefault(keyword, value)
+        taken = {subject(keyword) for keyword in given}
+        given |= {key: value for key, value in mark.kwargs.items() if subject(key) not in taken}
     return given
 
 

@@ -33,13 +33,13 @@ from pytest_llmperf.report.result import (
     FORMAT,
     VERSION,
     JudgedMeasurement,
+    JudgedTest,
     RunResult,
-    TestResult,
     overall,
     write_json,
 )
 from pytest_llmperf.report.table import table_text
-from pytest_llmperf.session import NotRequired, PerfError, Session, TestRun, start_line
+from pytest_llmperf.session import NotRequired, PerfError, RunningTest, Session, start_line
 from pytest_llmperf.suites import UnknownSuite, suite_paths
 
 KEPT_RUNS = 20
@@ -57,7 +57,7 @@ class Run:
         self._settings = settings
         self._hardware = hardware
         self.folder = folder
-        self._tests: dict[str, TestResult] = {}
+        self._tests: dict[str, JudgedTest] = {}
         self._notes: list[str] = []
         self.session = Session(settings, folder, Progress(config), hardware)
         config.stash[SESSION] = self.session
@@ -142,7 +142,7 @@ class Run:
         self._fail_if_red(item.stash[JUDGED])
         return outcome
 
-    def _show_unfinished(self, item: pytest.Item, run: TestRun) -> None:
+    def _show_unfinished(self, item: pytest.Item, run: RunningTest) -> None:
         """The body raised: its numbers become a section of the report, not a verdict."""
         item.stash[JUDGED] = run.judge(may_confirm=False)
         for judged in item.stash[JUDGED]:
@@ -171,7 +171,7 @@ class Run:
         if TEST_RUN not in item.stash or (call.when != "call" and report.passed):
             return
         judged = item.stash.get(JUDGED, [])
-        result = TestResult(
+        result = JudgedTest(
             test=item.nodeid,
             outcome="error" if report.failed and call.when != "call" else report.outcome,
             verdict=overall(judged),
@@ -187,7 +187,7 @@ class Run:
         """Gather results, from this process or from xdist's workers."""
         found = getattr(report, "llmperf", None)
         if found is not None:
-            result = msgspec.convert(found, TestResult)
+            result = msgspec.convert(found, JudgedTest)
             self._tests[result.test] = result
 
     @pytest.hookimpl(optionalhook=True)

@@ -63,13 +63,13 @@ class Session:
         self.pool.close()
         self.progress.clear()
 
-    def test(self, nodeid: str, limits: Limits) -> TestRun:
+    def test(self, nodeid: str, limits: Limits) -> RunningTest:
         """What one test loads and measures."""
-        return TestRun(self, nodeid, limits)
+        return RunningTest(self, nodeid, limits)
 
 
 @dataclass
-class TestRun:
+class RunningTest:
     """One test: its limits, and what it has measured so far."""
 
     session: Session

@@ -102,7 +102,9 @@ def examine(backend: Backend) -> BackendHealth:
     except (ModelUnavailable, EngineNotInstalled) as error:
         return _unwell(backend, version, "missing", str(error), backend.install)
     except (ModelError, WorkerError) as error:
-        return _unwell(backend, version, "broken", str(error), remedy_for(backend.name, str(error)))
+        remedy = remedy_for(backend.name, str(error))
+        detail = str(error).replace(f"{remedy}\n", "") if remedy else str(error)
+        return _unwell(backend, version, "broken", detail, remedy)
     return BackendHealth(name=backend.name, version=version, status="works", detail=detail)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +11,8 @@ from pytest_llmperf.gate.metric import LimitKeyword, limit_keywords
 OTHER_KEYWORDS = ("max_regression", "samples", "timeout_s")
 LEAST_SAMPLES = 5
 MOST_SAMPLES = 1000
+MOST = 1e15
+"""No limit is larger; keeps infinities and integers out that no float can hold."""
 
 KEYWORDS = limit_keywords()
 
@@ -30,12 +31,18 @@ class Budget:
     @property
     def text(self) -> str:
         """As the user wrote it."""
-        return f"{self.keyword.keyword}={self.limit:g}"
+        return f"{self.keyword.keyword}={self.limit:.12g}"
 
     def broken_by(self, value: float) -> bool:
         """Whether ``value`` lies beyond the limit."""
         better_is_higher = self.keyword.metric.better == "higher"
         return value < self.limit if better_is_higher else value > self.limit
+
+
+def subject(keyword: str) -> object:
+    """What a keyword limits: the same for ``min_tps`` and ``min_decode_tps``."""
+    known = KEYWORDS.get(keyword)
+    return keyword if known is None else (known.metric.name, known.percentile)
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,8 @@ def _unknown(keyword: str) -> str:
 def _number(keyword: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BadLimit(f"{keyword} must be a number, not {value!r}")
-    if not math.isfinite(value) or value <= 0:
-        raise BadLimit(f"{keyword} must be greater than 0, not {value!r}")
+    if not 0 < value < MOST:
+        raise BadLimit(f"{keyword} must be greater than 0, not {str(value)[:20]}")
     return float(value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from pytest_llmperf.gate.verdict import Verdict
-from pytest_llmperf.report.result import TestResult
+from pytest_llmperf.report.result import JudgedTest
 
 _WORDS = {
     Verdict.PASSED: "passed",
@@ -18,7 +18,7 @@ _WORDS = {
 }
 
 
-def closing_lines(tests: list[TestResult]) -> list[str]:
+def closing_lines(tests: list[JudgedTest]) -> list[str]:
     """The counted line, then each reason for a skip with how often it was given."""
     verdicts = Counter(judged.verdict for test in tests for judged in test.measurements)
     gates = sum(len(judged.checks) for test in tests for judged in test.measurements)

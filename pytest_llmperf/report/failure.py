@@ -34,6 +34,8 @@ def block(judged: JudgedMeasurement, hardware: Hardware, *, named: bool) -> str:
     ]
     if confirmed:
         lines.append(_row("confirmed", f"in a fresh process: {', '.join(confirmed)}"))
+    if broken:
+        lines += [_row("unjudged", reason) for reason in judged.reasons]
     lines += [_row("note", finding) for finding in judged.measurement.findings]
     return "\n".join(lines)
 
@@ -47,15 +49,15 @@ def headlines(judged: JudgedMeasurement) -> list[str]:
         for check in judged.checks
         if check.verdict is Verdict.OVER_BUDGET
     ]
-    return broken or [f"{judged.verdict} under --llmperf-strict: {r}" for r in judged.reasons]
+    return broken or [f"red under --llmperf-strict: {reason}" for reason in judged.reasons]
 
 
 def _against(check: CheckResult) -> str:
     assert check.decided is not None
     sign = "<" if BY_NAME[check.metric].better == "higher" else ">"
-    value = words.labelled(check.metric, check.decided, check.percentile)
+    value = words.labelled(check.metric, check.decided, check.percentile, against=check.limit)
     both = " (median of two processes)" if check.confirmed is not None else ""
-    return f"{value}{both} {sign} {check.keyword}={check.limit:g}"
+    return f"{value}{both} {sign} {check.keyword}={words.limit(check.limit)}"
 
 
 def _measured(judged: JudgedMeasurement, check: CheckResult | None) -> str:
@@ -66,7 +68,7 @@ def _measured(judged: JudgedMeasurement, check: CheckResult | None) -> str:
         words.model(measurement),
     ]
     if check is not None and check.measured is not None:
-        value = f"{words.number(check.measured)} {BY_NAME[check.metric].unit}".strip()
+        value = f"{words.apart(check.measured, check.limit)} {BY_NAME[check.metric].unit}".strip()
         seen = measurement.metrics[check.metric]
         spread = f"p{check.percentile} of {seen.n}" if check.percentile else words.spread(seen)
         facts.insert(0, f"{value} ({spread})")

@@ -42,7 +42,7 @@ class JudgedMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     reasons: list[str]
 
 
-class TestResult(msgspec.Struct, frozen=True, kw_only=True):
+class JudgedTest(msgspec.Struct, frozen=True, kw_only=True):
     """One test that uses llmperf's fixtures."""
 
     test: str
@@ -67,7 +67,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """Version of pytest-llmperf."""
     strict: bool
     hardware: Hardware
-    tests: list[TestResult]
+    tests: list[JudgedTest]
     notes: list[str]
     """What went wrong beside the tests, such as an engine that crashed on leaving."""
 
@@ -109,8 +109,11 @@ def write_json(result: RunResult, path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
-    beside.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
-    beside.replace(path)
+    try:
+        beside.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def schema() -> dict[str, object]:

@@ -12,10 +12,11 @@ from rich.table import Table
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.report import words
-from pytest_llmperf.report.result import CheckResult, JudgedMeasurement, TestResult
+from pytest_llmperf.report.result import CheckResult, JudgedMeasurement, JudgedTest
 
 _SHOWN = (("decode_tps", "decode\ntok/s"), ("prefill_tps", "prefill\ntok/s"),
           ("ttft", "first\ntoken ms"), ("load", "load\ns"), ("ram", "RAM\nGiB"))  # fmt: skip
+_LEAST_WIDTH = 80
 _STYLE = {
     Verdict.PASSED: "green",
     Verdict.IMPROVED: "green",
@@ -24,10 +25,11 @@ _STYLE = {
 }
 
 
-def table_text(tests: list[TestResult], width: int, *, color: bool) -> str:
+def table_text(tests: list[JudgedTest], width: int, *, color: bool) -> str:
     """One row for each measurement: five numbers, each with its budget beneath, and the verdict.
 
-    ``width`` is in characters; nothing is wider.
+    ``width`` is in characters; nothing is wider, but below 80 the terminal has to wrap: a number
+    that is cut off would be worse.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), expand=False)
     table.add_column("test / engine / model", overflow="fold", ratio=1, min_width=18)
@@ -40,7 +42,7 @@ def table_text(tests: list[TestResult], width: int, *, color: bool) -> str:
     sink = io.StringIO()
     console = Console(
         file=sink,
-        width=width,
+        width=max(width, _LEAST_WIDTH),
         force_terminal=color,
         no_color=not color,
         highlight=False,
@@ -50,7 +52,7 @@ def table_text(tests: list[TestResult], width: int, *, color: bool) -> str:
     return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()).strip("\n")
 
 
-def _cells(test: TestResult, judged: JudgedMeasurement) -> list[str]:
+def _cells(test: JudgedTest, judged: JudgedMeasurement) -> list[str]:
     measurement = judged.measurement
     path, bracket, case = test.test.partition("[")
     name = path.rpartition("::")[2] + bracket + case
@@ -79,10 +81,13 @@ def _other_budgets(judged: JudgedMeasurement) -> str:
     shown = {metric for metric, _ in _SHOWN}
     lines = []
     for check in judged.checks:
-        if check.metric in shown and check.percentile is None:
+        in_a_column = check.metric in shown and check.percentile is None
+        if in_a_column and check.confirmed is None:
             continue
         label = BY_NAME[check.metric].label + (f" p{check.percentile}" if check.percentile else "")
-        value = "–" if check.decided is None else words.number(check.decided)
+        if check.confirmed is not None:
+            label = f"with a second process: {label}"
+        value = "–" if check.decided is None else words.apart(check.decided, check.limit)
         unit = BY_NAME[check.metric].unit
         lines.append(_styled(check, f"{label} {value} {_limit(check)} {unit}".rstrip()))
     return "".join(f"\n{line}" for line in lines)
@@ -90,7 +95,7 @@ def _other_budgets(judged: JudgedMeasurement) -> str:
 
 def _limit(check: CheckResult) -> str:
     sign = "≥" if BY_NAME[check.metric].better == "higher" else "≤"
-    return f"{sign} {check.limit:g}"
+    return f"{sign} {words.limit(check.limit)}"
 
 
 def _styled(check: CheckResult, text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from pytest_llmperf.gate.metric import BY_NAME
@@ -18,11 +19,29 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def labelled(metric: str, value: float, percentile: int | None = None) -> str:
-    """``decode 19.1 tok/s``, ``first token p95 210 ms``."""
+def limit(value: float) -> str:
+    """A limit as its author wrote it."""
+    return f"{value:.12g}"
+
+
+def apart(value: float, other: float) -> str:
+    """``value`` with as many digits as it takes not to read like ``other``: 19.97, not 20.0."""
+    text = number(value)
+    for digits in range(4, 16):
+        if float(text) != other:
+            break
+        text = f"{value:.{digits}g}"
+    return text
+
+
+def labelled(
+    metric: str, value: float, percentile: int | None = None, *, against: float | None = None
+) -> str:
+    """``decode 19.1 tok/s``, ``first token p95 210 ms``; told apart from a limit if given one."""
     known = BY_NAME[metric]
     tail = f" p{percentile}" if percentile else ""
-    return f"{known.label}{tail} {number(value)} {known.unit}".rstrip()
+    text = number(value) if against is None else apart(value, against)
+    return f"{known.label}{tail} {text} {known.unit}".rstrip()
 
 
 def spread(quantity: Quantity) -> str:
@@ -35,10 +54,12 @@ def spread(quantity: Quantity) -> str:
 def model(measurement: Measurement) -> str:
     """``llama-160m Q4_K_M``: the source's last part, and what is really in the files."""
     source = measurement.spec.source
+    if source.startswith("hf:"):
+        source = source.partition("@")[0]
     name = source.partition(":")[2] if source.startswith(("synthetic:", "hf:")) else source
     short = name.rstrip("/").rpartition("/")[2] or name
     files = measurement.files
-    if files is None or files.quantization in short:
+    if files is None or files.quantization in re.split(r"[-.@]", short):
         return short
     return f"{short} {files.quantization}"
 

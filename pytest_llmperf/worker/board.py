@@ -56,7 +56,8 @@ class Board:
             return "an unknown phase (the worker overwrote its mark)"
         if phase is Phase.GENERATE:
             tokens = self.marks[0]
-            return f"decode (after {tokens} tokens)" if tokens else "prefill"
+            counted = f"{tokens} token{'' if tokens == 1 else 's'}"
+            return f"decode (after {counted})" if tokens else "prefill"
         return {
             Phase.START: "start",
             Phase.IMPORT: "import",
@@ -68,3 +69,4 @@ class Board:
     def close(self) -> None:
         """Let go of the page."""
         self._view.release()
+        self._map.close()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 LAST_WORDS_LINES = 20
+LAST_WORDS_WIDTH = 300
 _TAIL_BYTES = 64 << 10
+_UNPRINTABLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+"""Terminal control sequences and control characters, tab and newline excepted."""
 
 
 class WorkerError(Exception):
@@ -102,5 +106,6 @@ def last_words(log: Path) -> list[str]:
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    plain = _UNPRINTABLE.sub("", text.replace("\r", "\n"))
+    lines = [line.rstrip()[:LAST_WORDS_WIDTH] for line in plain.split("\n") if line.strip()]
     return lines[-LAST_WORDS_LINES:]

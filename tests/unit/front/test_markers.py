@@ -73,3 +73,9 @@ def test_every_mark_is_checked_not_just_the_closest() -> None:
 
 def test_marks_of_others_are_left_alone() -> None:
     check_markers(WHERE, [pytest.mark.usefixtures("min_tsp").mark, pytest.mark.skip("no").mark])
+
+
+def test_closest_wins_over_an_alias_too() -> None:
+    near, far = pytest.mark.perf(min_tps=10).mark, pytest.mark.perf(min_decode_tps=30).mark
+    (budget,) = markers.read_perf("test_x", [near, far]).budgets
+    assert budget.limit == 10

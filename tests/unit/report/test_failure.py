@@ -82,7 +82,7 @@ def test_invalid(machine: Hardware) -> None:
 
 def test_without_baseline_under_strict(machine: Hardware) -> None:
     assert failure_text([judge_it(ten_samples())], machine, strict=True) == (
-        "NO_BASELINE under --llmperf-strict: no budget and no baseline: measured, not judged\n"
+        "red under --llmperf-strict: no budget and no baseline: measured, not judged\n"
         "  measured   512+128 tokens, fake 1, llama-160m\n"
         f"  machine    {MACHINE} · steady"
     )
@@ -91,8 +91,7 @@ def test_without_baseline_under_strict(machine: Hardware) -> None:
 def test_inconclusive_under_strict_names_what_was_not_measured(machine: Hardware) -> None:
     text = failure_text([judge_it(ten_samples(), max_vram_gb=6)], machine, strict=True)
     assert text.splitlines()[0] == (
-        "INCONCLUSIVE under --llmperf-strict: max_vram_gb=6: vram was not measured by fake "
-        "on this machine"
+        "red under --llmperf-strict: max_vram_gb=6: vram was not measured by fake on this machine"
     )
 
 

@@ -18,13 +18,13 @@ from pytest_llmperf.report.result import (
     FORMAT,
     VERSION,
     JudgedMeasurement,
+    JudgedTest,  # pytest would collect Test…
     RunResult,
     judged,
     overall,
     schema,
     write_json,
 )
-from pytest_llmperf.report.result import TestResult as OneTest  # pytest would collect Test…
 from tests.unit.gate.test_verdict import measurement
 from tests.unit.hardware import trees
 
@@ -49,8 +49,8 @@ def one_test(
     test: str = "tests/test_chat.py::test_chat",
     outcome: str = "passed",
     reason: str | None = None,
-) -> OneTest:
-    return OneTest(
+) -> JudgedTest:
+    return JudgedTest(
         test=test,
         outcome=outcome,
         verdict=overall(list(measurements)),

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from rich.cells import cell_len
 
-from pytest_llmperf.report.result import TestResult as OneTest  # pytest would collect Test…
+from pytest_llmperf.report.result import JudgedTest  # pytest would collect Test…
 from pytest_llmperf.report.table import table_text
 from tests.unit.gate.test_verdict import measurement
 from tests.unit.report.test_result import judge_it, one_test
@@ -29,7 +29,7 @@ CASES = [
 ]
 
 
-def full(name: str) -> OneTest:
+def full(name: str) -> JudgedTest:
     """A test with a limit on every number that the table has a column for, and on others."""
     seen = measurement(
         decode_tps=19.1, prefill_tps=12345, ttft=123456, load=12.3, ram=1.53, itl=5, e2e=999999

@@ -113,3 +113,17 @@ def test_equal_gpus_are_counted(tmp_path: Path) -> None:
 )
 def test_sizes(size_bytes: int, text: str) -> None:
     assert words.size(size_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "text"),
+    [(19.97, 20.0, "19.97"), (19.1, 20.0, "19.1"), (0.9996, 1.0, "0.9996"), (20.04, 20.0, "20.04")],
+)
+def test_a_value_never_reads_like_the_limit_it_breaks(
+    value: float, limit: float, text: str
+) -> None:
+    assert words.apart(value, limit) == text
+
+
+def test_a_limit_reads_as_it_was_written() -> None:
+    assert [words.limit(value) for value in (1234567.5, 20.0, 0.05)] == ["1234567.5", "20", "0.05"]

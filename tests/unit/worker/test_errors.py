@@ -117,3 +117,9 @@ def test_an_obituary_without_last_words_ends_with_the_log(tmp_path: Path) -> Non
     assert Obituary("fake", 1, "load", log).text() == (
         f"fake worker exited with code 1 during load\nlog: {log}"
     )
+
+
+def test_last_words_are_printable_and_of_bearable_length(tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    log.write_bytes(b"\x1b[31mred\x1b[0m\x00 and \x07bell\n" + b"x" * 5000)
+    assert last_words(log) == ["red and bell", "x" * 300]
