@@ -143,6 +143,21 @@ def test_a_crash_on_the_way_out_after_good_work_is_noted(
     assert "fake worker did not leave well after its work (killed by SIGSEGV); log: " in note
 
 
+def test_a_run_whose_worker_crashed_on_its_way_out_says_so_at_its_end(
+    run_pytest: RunPytest, tmp_path: Path
+) -> None:
+    tests = """
+import pytest
+
+@pytest.mark.perf(min_tps=1)
+def test_good(load_model, measure):
+    measure(load_model("synthetic:llama-15m", backend="fake"), prompt_tokens=8, new_tokens=8)
+"""
+    run = run_pytest(tests, PYTHONPATH=add_site_hook(tmp_path, CRASH_AT_EXIT))
+    assert run.finish() == 0
+    assert "note: fake worker did not leave well after its work (killed by SIGSEGV)" in run.output
+
+
 TWO_TESTS = """
 import pytest
 pytestmark = pytest.mark.perf(min_tps=1)

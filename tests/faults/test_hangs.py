@@ -54,8 +54,9 @@ def test_a_stopped_engine_ends_at_the_deadline(
         slow = loading(engine, timeout_s=timeout_s, n_ctx=4096)
     else:
         slow = loading(engine, timeout_s=timeout_s, source="synthetic:llama-160m")
+    ids = prompt(1000 if phase == "prefill" else 16)
     with pytest.raises(WorkerHung) as caught, signal_in(tmp_path, phase, signal.SIGSTOP):
-        generate(pool.load(slow), prompt(1000), 1000, timeout_s=4.0)
+        generate(pool.load(slow), ids, 1000, timeout_s=4.0)
     waited = load_s if phase == "load" else 4.0
     first = str(caught.value).splitlines()[0]
     assert first.startswith(

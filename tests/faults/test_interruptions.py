@@ -141,10 +141,21 @@ def test_nothing_outlives_a_pytest_that_was_killed(
     hook = {"PYTHONPATH": add_site_hook(tmp_path, GRANDCHILD)} if helper else {}
     run = run_pytest(long_test(engine, phase), **hook)
     worker = run.wait_for_phase(phase)
-    os.kill(worker, signal.SIGSTOP)  # not even a worker that cannot run outlives pytest
+    if phase == "load":  # which is over in milliseconds, and is stayed in by whoever is stopped
+        os.kill(worker, signal.SIGSTOP)
     run.family.wait_for(3 if helper else 2)
     run.process.kill()
     run.process.wait()
+    run.family.wait_until_gone()
+
+
+def test_a_second_ctrl_c_leaves_no_process_either(run_pytest: RunPytest) -> None:
+    run = run_pytest(long_test("fake", "decode"))
+    os.kill(run.wait_for_phase("decode"), signal.SIGSTOP)
+    for _ in range(3):
+        run.process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    assert run.finish(timeout_s=15) != 0
     run.family.wait_until_gone()
 
 

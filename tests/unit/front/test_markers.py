@@ -77,5 +77,5 @@ def test_marks_of_others_are_left_alone() -> None:
 
 def test_closest_wins_over_an_alias_too() -> None:
     near, far = pytest.mark.perf(min_tps=10).mark, pytest.mark.perf(min_decode_tps=30).mark
-    (budget,) = markers.read_perf("test_x", [near, far]).budgets
+    (budget,) = read_perf("test_x", [near, far]).budgets
     assert budget.limit == 10
