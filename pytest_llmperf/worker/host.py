@@ -118,7 +118,9 @@ class Worker:
         self._timeout_s = timeout_s
         self._purpose = f" of {purpose}" if purpose else ""
         try:
-            write_frame(self._outgoing, message)
+            write_frame(self._outgoing, message, deadline)
+        except ChannelTimeout:
+            raise self._hung() from None
         except OSError:
             raise self._ended() from None
         answer = self._receive(deadline, tick)
@@ -179,8 +181,8 @@ class Worker:
         """Ask the worker to leave, then end its group whatever it does; its exit code."""
         if self.alive:
             try:
-                write_frame(self._outgoing, Close())
-            except OSError:
+                write_frame(self._outgoing, Close(), time.monotonic() + GRACE_S)
+            except (OSError, ChannelTimeout):
                 return self.kill()
             return self._end(GRACE_S)
         return self.kill()

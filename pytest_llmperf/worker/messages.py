@@ -6,6 +6,7 @@ below. The worker speaks first, with :class:`Hello`; after that it only answers.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import struct
@@ -21,6 +22,7 @@ PROTOCOL = 1
 """Version of everything in this file; both sides must have the same."""
 
 MAX_FRAME_BYTES = 64 << 20
+_LONGEST_WAIT_S = 3600.0
 _LENGTH = struct.Struct(">I")
 
 
@@ -102,12 +104,21 @@ class ChannelTimeout(Exception):
     """Nothing complete arrived before the deadline."""
 
 
-def write_frame(descriptor: int, message: Message) -> None:
-    """Send one message. Raises OSError (BrokenPipeError when the other side is gone)."""
+def write_frame(descriptor: int, message: Message, deadline: float = math.inf) -> None:
+    """Send one message before ``deadline``, an instant of ``time.monotonic()``.
+
+    Raises ChannelTimeout when the other side does not read, and OSError (BrokenPipeError when it
+    is gone).
+    """
     body = msgspec.msgpack.encode(message)
     view = memoryview(_LENGTH.pack(len(body)) + body)
     while view:
-        view = view[os.write(descriptor, view) :]
+        left_s = min(_LONGEST_WAIT_S, max(0.0, deadline - time.monotonic()))
+        if select.select([], [descriptor], [], left_s)[1]:
+            # A pipe that is writable takes this much without blocking (pipe(7)).
+            view = view[os.write(descriptor, view[: select.PIPE_BUF]) :]
+        elif time.monotonic() >= deadline:
+            raise ChannelTimeout
 
 
 class FrameReader:

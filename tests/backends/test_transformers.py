@@ -13,7 +13,7 @@ pytestmark = pytest.mark.engine
 
 
 def test_options_in_force_are_reported_with_defaults_resolved(load: Load) -> None:
-    model = load("transformers", device="cpu")
+    model = load("transformers", device="cpu", num_threads=None)
     assert model.options["dtype"] == "bfloat16", "auto: as in the file"
     assert model.options["attn_implementation"] == "sdpa"
     assert model.options["device"] == "cpu"
@@ -28,7 +28,7 @@ def test_chosen_options_are_in_force(load: Load) -> None:
     assert model.options["dtype"] == "float32"
     assert model.options["attn_implementation"] == "eager"
     assert model.options["num_threads"] == 1
-    default = load("transformers", device="cpu")
+    default = load("transformers", device="cpu", num_threads=None)
     for each in (model, default):
         generate(each, prompt(64), 4)
     one, several = (psutil.Process(m.worker.pid).num_threads() for m in (model, default))

@@ -28,6 +28,10 @@ MARK = "LLMPERF_TEST_FAMILY"
 """Environment variable by which a test knows every process that it caused."""
 
 VOCABULARY = 32000
+
+ONE_THREAD = {"llama-cpp": {"n_threads": 1}, "transformers": {"num_threads": 1}}
+"""What a test asks for that does not say. An engine's threads wait for each other by spinning: as
+many as there are cores, on a busy machine, make milliseconds into seconds."""
 GONE_WITHIN_S = 5.0
 _POLL_S = 0.0005
 
@@ -98,9 +102,10 @@ def loading(
 ) -> Loading:
     """What ``load_model`` makes of its arguments."""
     backend = find_backend(backend_name)
+    chosen = read_options(backend, ONE_THREAD.get(backend_name, {}) | options)
     spec = ModelSpec(source, quantization or backend.default_quantization)
     files = resolve(spec, backend.model_format) if backend.model_format else None
-    return Loading(spec, files, backend, read_options(backend, options), timeout_s)
+    return Loading(spec, files, backend, chosen, timeout_s)
 
 
 def prompt(tokens: int, seed: int = 0) -> list[int]:

@@ -163,7 +163,7 @@ import pytest
 pytestmark = pytest.mark.perf(min_tps=1)
 
 def load(load_model):
-    return load_model("synthetic:llama-15m", backend="llama-cpp", n_ctx=4096)
+    return load_model("synthetic:llama-15m", backend="llama-cpp", n_ctx=4096, n_threads=1)
 
 def test_struck(load_model, measure):
     measure(load(load_model), prompt_tokens=8, new_tokens=4000)

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_llmperf.models import ModelSpec, resolve
 from tests.faults.conftest import RunPytest
-from tests.faults.processes import GRANDCHILD, PytestRun, add_site_hook
+from tests.faults.processes import GRANDCHILD, ONE_THREAD, PytestRun, add_site_hook
 
 ONE_TEST = """
 def test_it(load_model, measure):
@@ -40,7 +40,8 @@ def one_test(
     new_tokens: int = 64,
     **options: object,
 ) -> str:
-    return ONE_TEST.format(source=source, engine=engine, options=options, new_tokens=new_tokens)
+    chosen = ONE_THREAD.get(engine, {}) | options
+    return ONE_TEST.format(source=source, engine=engine, options=chosen, new_tokens=new_tokens)
 
 
 def long_test(engine: str, phase: str) -> str:

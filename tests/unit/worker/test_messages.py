@@ -210,3 +210,12 @@ def test_writing_to_a_reader_that_is_gone_fails() -> None:
     with pytest.raises(BrokenPipeError):
         write_frame(write_end, Close())
     os.close(write_end)
+
+
+def test_writing_to_a_side_that_does_not_read_ends_at_the_deadline() -> None:
+    read_end, write_end = os.pipe()
+    longer_than_a_pipe_holds = Generate(prompt=[70000] * 100_000, new_tokens=1)
+    with pytest.raises(ChannelTimeout):
+        write_frame(write_end, longer_than_a_pipe_holds, time.monotonic() + 0.05)
+    os.close(read_end)
+    os.close(write_end)
