@@ -131,7 +131,7 @@ class LlamaCppEngine:
         return context
 
     def facts(self) -> EngineFacts:
-        """Describe the engine, with the values that llama.cpp really uses."""
+        """Describe the engine with the values that llama.cpp uses; what `auto` became is logged."""
         lib, context = self._lib, self._context
         in_force = msgspec.structs.replace(
             self._options,

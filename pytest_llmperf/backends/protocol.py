@@ -51,7 +51,8 @@ class Engine(Protocol):
 
         Calls ``timeline.start()`` when the request is handed to the engine, and
         ``timeline.token(id)`` as soon as each token is available to the caller. Nothing of an
-        earlier request may be reused. Raises EngineRefused for a request that does not fit.
+        earlier request may be reused. What does not fit into ``facts().context_tokens`` is
+        refused before it gets here.
         """
         ...
 

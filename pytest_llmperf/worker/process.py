@@ -69,6 +69,7 @@ class _Worker:
         self._board = board
         self._backend: Backend | None = None
         self._engine: Engine | None = None
+        self._context_tokens = 0
 
     def answer(self, message: Load | Generate) -> FromWorker:
         """Do what the message asks; whatever the engine raises becomes a Failed message."""
@@ -96,17 +97,22 @@ class _Worker:
         self._board.phase = Phase.LOAD
         options = read_options(backend, message.options)
         engine = backend.load(message.model, options, message.invocation)
-        self._engine = engine
+        loaded = clock()
+        facts = engine.facts()
+        self._engine, self._context_tokens = engine, facts.context_tokens
         return Loaded(
             version=version,
             import_ns=imported - began,
-            load_ns=clock() - imported,
-            engine=engine.facts(),
+            load_ns=loaded - imported,
+            engine=facts,
         )
 
     def _generate(self, message: Generate) -> Generated:
         if self._engine is None or self._backend is None:
             raise EngineRefused("asked to generate before a model was loaded")
+        wanted, room = len(message.prompt) + message.new_tokens, self._context_tokens
+        if wanted > room:
+            raise EngineRefused(f"{wanted} tokens asked for, the context holds {room}")
         timeline = Timeline(message.new_tokens, self._backend.clock, self._board.marks)
         self._board.phase = Phase.GENERATE
         gc.collect()

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from pytest_llmperf.backends import UnknownOption
+from pytest_llmperf.worker.errors import EngineRefusal
 from pytest_llmperf.worker.pool import WorkerPool
 from tests.backends.conftest import Load
 from tests.faults.processes import generate, loading, prompt
@@ -38,6 +39,16 @@ def test_a_request_fills_the_context_to_the_last_token(
     model = load(engine, **arguments)
     prompt_tokens = model.engine.context_tokens - 16
     assert generate(model, prompt(prompt_tokens), 16).count == 16
+
+
+@pytest.mark.parametrize(("engine", "arguments"), ALL)
+def test_a_request_that_does_not_fit_is_refused_by_the_worker_itself(
+    engine: str, arguments: dict[str, object], load: Load
+) -> None:
+    model = load(engine, **arguments)
+    room = model.engine.context_tokens
+    with pytest.raises(EngineRefusal, match=f"{room + 1} tokens asked for, the context holds"):
+        generate(model, prompt(room - 15), 16)
 
 
 @pytest.mark.parametrize(("engine", "arguments"), ALL)
