@@ -60,7 +60,10 @@ class Child:
         if self.leader.returncode is not None:
             return True
         if hasattr(os, "waitid"):
-            seen = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            try:
+                seen = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:  # somebody ignores SIGCHLD, so the kernel reaped it
+                return True
             return seen is not None
         return self.leader.poll() is not None  # macOS before Python 3.13 can only reap
 
@@ -85,6 +88,7 @@ class Child:
                     "kernel, most likely in a driver; reboot, or restart the driver"
                 ) from None
         if self.death_pipe >= 0:
+            _death_pipes.discard(self.death_pipe)
             os.close(self.death_pipe)
             self.death_pipe = -1
         return self.leader.returncode
@@ -127,7 +131,30 @@ def start(
         raise
     finally:
         os.close(read_end)
+    _death_pipes.add(write_end)
     return Child(leader, write_end)
+
+
+def is_ready(descriptor: int, events: int, timeout_s: float) -> bool:
+    """Wait for poll(2) ``events``, an end of file or an error on ``descriptor``.
+
+    Not select(2), which knows no descriptors above 1023.
+    """
+    poll = select.poll()
+    poll.register(descriptor, events)
+    return bool(poll.poll(timeout_s * 1e3))
+
+
+def _close_death_pipes() -> None:
+    """In a fork of this process that runs no other program: it must not keep our children alive."""
+    for pipe in _death_pipes:
+        os.close(pipe)
+    _death_pipes.clear()
+
+
+_death_pipes: set[int] = set()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_death_pipes)
 
 
 def die_with_parent() -> None:
@@ -147,7 +174,7 @@ def die_with_parent() -> None:
         fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
-        closed_before_we_listened = bool(select.select([pipe], [], [], 0)[0])
+        closed_before_we_listened = is_ready(pipe, select.POLLIN, 0.0)
         if closed_before_we_listened:
             os.killpg(os.getpgrp(), signal.SIGKILL)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -22,7 +23,7 @@ class LoadModel(Protocol):
 
     def __call__(
         self,
-        source: str | None = None,
+        source: str | os.PathLike[str] | None = None,
         *,
         backend: str | None = None,
         quantization: str | None = None,
@@ -71,7 +72,7 @@ def load_model(request: pytest.FixtureRequest) -> LoadModel:
     run = _test_run(request)
 
     def load(
-        source: str | None = None,
+        source: str | os.PathLike[str] | None = None,
         *,
         backend: str | None = None,
         quantization: str | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import pytest
@@ -51,16 +51,25 @@ def requires(**needs: Unpack[Requires]) -> pytest.MarkDecorator:
     return pytest.mark.requires(**needs)
 
 
-def uses_our_fixtures(fixture_definitions: dict[str, Any]) -> bool:
-    """Whether a test's fixtures, by name as pytest resolved them, include one of this package.
+def is_ours(item: pytest.Item) -> bool:
+    """Whether a test uses a fixture of this package.
 
-    Asked by definition and not by name: somebody else's ``measure`` is none of our business.
+    Asked by definition and not by name: somebody else's ``measure`` is none of our business,
+    unless it is made from ours.
     """
-    return any(
-        getattr(inspect.unwrap(definition.func), "__module__", None) == FIXTURES_MODULE
-        for definitions in fixture_definitions.values()
-        for definition in definitions[-1:]
-    )
+    info = getattr(item, "_fixtureinfo", None)
+    found: dict[str, Any] = {} if info is None else info.name2fixturedefs
+    return any(_comes_from_us(name, definitions) for name, definitions in found.items())
+
+
+def _comes_from_us(name: str, definitions: Sequence[Any]) -> bool:
+    """Follow a fixture's overriding definitions back, as far as each asks for the one before."""
+    for definition in reversed(definitions):
+        if getattr(inspect.unwrap(definition.func), "__module__", None) == FIXTURES_MODULE:
+            return True
+        if name not in definition.argnames:
+            return False
+    return False
 
 
 def read_perf(where: str, marks: Iterable[pytest.Mark]) -> Limits:

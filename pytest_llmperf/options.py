@@ -151,9 +151,11 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def read_settings(config: pytest.Config, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Gather the settings. Raises BadOption."""
+    """Gather the settings; without ``--llmperf`` nothing else is looked at. Raises BadOption."""
     values: dict[str, Any] = {}
     for option in _OPTIONS:
+        if option.field != "enabled" and not values.get("enabled"):
+            break
         found = _find(option, config, environment)
         if found is None:
             continue

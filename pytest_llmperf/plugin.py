@@ -1,12 +1,11 @@
 """Which of pytest's hooks do we answer? Each hands over in a line or two.
 
-Without ``--llmperf`` nothing of the package is imported but this file, options, markers and
-fixtures.
+Without ``--llmperf`` nothing of the package is imported but this file, options, markers, limits and
+fixtures, and, for tests that use them, what checks their markers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,37 +40,33 @@ def pytest_configure(config: pytest.Config) -> None:
         run = measuring.Run.begin(config, settings)
         config.stash[RUN] = run
         config.pluginmanager.register(run, "llmperf-run")
-    elif settings.suite is not None:
+    elif config.getoption("llmperf_suite") is not None:
         raise pytest.UsageError("--llmperf-suite measures: add --llmperf")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Check the markers of a test that uses our fixtures, while it is collected."""
-    definition = metafunc.definition
-    if markers.uses_our_fixtures(definition._fixtureinfo.name2fixturedefs):
-        _check_markers(definition)
+    definition: Any = metafunc.definition
+    if markers.is_ours(definition):
+        try:
+            markers.check_markers(definition.nodeid, definition.iter_markers())
+        except markers.BadMarker as error:
+            raise definition.parent.CollectError(str(error)) from None
 
 
-def _check_markers(definition: Any) -> None:
-    marks = list(definition.iter_markers())
-    for mark in definition.iter_markers("parametrize"):
-        for case in mark.args[1] if len(mark.args) > 1 else ():
-            marks += [each.mark if hasattr(each, "mark") else each
-                      for each in getattr(case, "marks", ())]  # fmt: skip
-    try:
-        markers.check_markers(definition.nodeid, marks)
-    except markers.BadMarker as error:
-        raise definition.parent.CollectError(str(error)) from None
-
-
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without ``--llmperf``, skip the tests that use our fixtures, and leave all others alone."""
-    if RUN in config.stash:
-        return
-    for item in items:
-        info = getattr(item, "_fixtureinfo", None)
-        if info is not None and markers.uses_our_fixtures(info.name2fixturedefs):
+    """Check what parameters and unittest classes mark; without ``--llmperf``, skip our tests."""
+    mistakes = []
+    for item in filter(markers.is_ours, items):
+        try:
+            markers.check_markers(item.nodeid, item.iter_markers())
+        except markers.BadMarker as error:
+            mistakes.append(str(error))
+        if RUN not in config.stash:
             item.add_marker(pytest.mark.skip(reason=fixtures.SKIPPED_OFF))
+    if mistakes:
+        raise pytest.UsageError("\n".join(mistakes))
 
 
 def pytest_report_teststatus(
@@ -86,14 +81,3 @@ def pytest_report_teststatus(
     if verdict == "INCONCLUSIVE":
         return "inconclusive", "I", "INCONCLUSIVE"
     return None
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Put what a test measured on its report, which is all that crosses to xdist's controller."""
-    report = yield
-    if RUN in item.config.stash:
-        item.config.stash[RUN].attach(item, call, report)
-    return report

@@ -19,32 +19,28 @@ import msgspec
 import pytest
 
 from pytest_llmperf import markers, xdist
-from pytest_llmperf.fixtures import SESSION, TEST_RUN
+from pytest_llmperf.fixtures import SESSION
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.requirement import Requirement, unmet
+from pytest_llmperf.judging import Judging
 from pytest_llmperf.options import Settings
 from pytest_llmperf.report import words
 from pytest_llmperf.report.closing import closing_lines
-from pytest_llmperf.report.failure import failure_text
-from pytest_llmperf.report.junit import properties
 from pytest_llmperf.report.progress import Progress
 from pytest_llmperf.report.result import (
     FORMAT,
     VERSION,
-    JudgedMeasurement,
     JudgedTest,
     RunResult,
-    overall,
     write_json,
 )
 from pytest_llmperf.report.table import table_text
-from pytest_llmperf.session import NotRequired, PerfError, RunningTest, Session, start_line
-from pytest_llmperf.suites import UnknownSuite, suite_paths
+from pytest_llmperf.session import Session, start_line
+from pytest_llmperf.suite_files import UnknownSuite, suite_paths
 
 KEPT_RUNS = 20
 _NOTHING_MEASURED = 5
-JUDGED = pytest.StashKey[list[JudgedMeasurement]]()
 
 
 class Run:
@@ -59,8 +55,10 @@ class Run:
         self.folder = folder
         self._tests: dict[str, JudgedTest] = {}
         self._notes: list[str] = []
+        self._json_written = False
         self.session = Session(settings, folder, Progress(config), hardware)
         config.stash[SESSION] = self.session
+        config.pluginmanager.register(Judging(self.session), "llmperf-judging")
 
     @classmethod
     def begin(cls, config: pytest.Config, settings: Settings) -> Run:
@@ -78,8 +76,6 @@ class Run:
             config.pluginmanager.register(xdist.TellFolder(folder))
         return cls(config, settings, hardware, folder)
 
-    # -- collection ------------------------------------------------------------------------
-
     def pytest_report_header(self) -> list[str]:
         """Name the machine, what is wrong with it, and where the workers' logs go."""
         return [
@@ -91,97 +87,12 @@ class Run:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Nobody re-runs a gate until it is green."""
         if self._config.pluginmanager.hasplugin("rerunfailures"):
-            for item in filter(_is_ours, items):
-                item.add_marker(pytest.mark.flaky(reruns=0))
+            for item in filter(markers.is_ours, items):
+                item.add_marker(pytest.mark.flaky(reruns=0), append=False)
 
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> str:
         """Say what is coming and how long it may take."""
-        return start_line(sum(map(_is_ours, items)), self._settings)
-
-    # -- one test --------------------------------------------------------------------------
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Read the test's markers; skip what this machine is not made for."""
-        if not _is_ours(item):
-            return
-        try:
-            limits = markers.read_perf(item.nodeid, item.iter_markers("perf"))
-            requirement = markers.read_requires(item.nodeid, item.iter_markers("requires"))
-        except markers.BadMarker as error:
-            raise pytest.fail.Exception(str(error), pytrace=False) from None
-        run = self.session.test(item.nodeid, limits)
-        item.stash[TEST_RUN] = run
-        try:
-            run.check_requirement(requirement)
-        except NotRequired as error:
-            raise pytest.skip.Exception(f"requires: {error}") from None
-        except PerfError as error:
-            raise pytest.fail.Exception(str(error), pytrace=False) from None
-
-    @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Judge after the body returned; whatever it raised goes through untouched."""
-        run = item.stash.get(TEST_RUN, None)
-        if run is None:
-            return (yield)
-        try:
-            outcome = yield
-        except Exception:
-            self._show_unfinished(item, run)
-            raise
-        except pytest.fail.Exception:
-            self._show_unfinished(item, run)
-            raise
-        try:
-            item.stash[JUDGED] = run.judge()
-        except PerfError as error:
-            text = f"while a value near its limit was confirmed: {error}"
-            raise pytest.fail.Exception(text, pytrace=False) from None
-        item.user_properties += properties(item.stash[JUDGED])
-        self._fail_if_red(item.stash[JUDGED])
-        return outcome
-
-    def _show_unfinished(self, item: pytest.Item, run: RunningTest) -> None:
-        """The body raised: its numbers become a section of the report, not a verdict."""
-        item.stash[JUDGED] = run.judge(may_confirm=False)
-        for judged in item.stash[JUDGED]:
-            lines = [
-                words.labelled(name, quantity.median)
-                for name, quantity in judged.measurement.metrics.items()
-            ]
-            text = f"{judged.verdict} (the test's body raised)\n" + "\n".join(lines)
-            item.add_report_section("call", "llmperf", text)
-
-    def _fail_if_red(self, judged: list[JudgedMeasurement]) -> None:
-        strict = self._settings.strict
-        if any(each.verdict.fails(strict=strict) for each in judged):
-            pytest.fail(failure_text(judged, self._hardware, strict=strict), pytrace=False)
-
-    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
-        """Keep only the worker that the next test may want."""
-        run = item.stash.get(TEST_RUN, None)
-        if run is not None:
-            run.end()
-
-    def attach(
-        self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
-    ) -> None:
-        """Put a test's result on its report, as builtin types only."""
-        if TEST_RUN not in item.stash or (call.when != "call" and report.passed):
-            return
-        judged = item.stash.get(JUDGED, [])
-        result = JudgedTest(
-            test=item.nodeid,
-            outcome="error" if report.failed and call.when != "call" else report.outcome,
-            verdict=overall(judged),
-            measurements=judged,
-            reason=_reason(report),
-        )
-        report.llmperf = msgspec.to_builtins(result)  # type: ignore[attr-defined] # extra attributes of reports survive xdist
-        report.llmperf_verdict = str(result.verdict or "")  # type: ignore[attr-defined] # as above
-
-    # -- the whole run ---------------------------------------------------------------------
+        return start_line(sum(map(markers.is_ours, items)), self._settings)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather results, from this process or from xdist's workers."""
@@ -203,12 +114,15 @@ class Run:
         if xdist.is_worker(self._config):
             self._config.workeroutput["llmperf_notes"] = self._notes  # type: ignore[attr-defined] # set by xdist
             return (yield)
+        if self._config.option.collectonly:
+            return (yield)
         measured = any(test.measurements for test in self._tests.values())
         if not measured and session.exitstatus in {pytest.ExitCode.OK, _NOTHING_MEASURED}:
             session.exitstatus = 1 if self._settings.strict else _NOTHING_MEASURED
         if self._settings.json is not None:
             try:
                 write_json(self.result(), self._settings.json)
+                self._json_written = True
             except OSError as error:
                 self._notes.append(f"--llmperf-json: nothing was written: {error}")
                 session.exitstatus = 4
@@ -229,6 +143,8 @@ class Run:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, what went wrong beside the tests, and the closing line."""
+        if self._config.option.collectonly:
+            return
         writer = terminalreporter._tw
         tests = list(self._tests.values())
         terminalreporter.section("llmperf")
@@ -238,26 +154,12 @@ class Run:
             terminalreporter.write_line(f"note: {note}", yellow=True)
         for line in closing_lines(tests):
             terminalreporter.write_line(line)
-        if self._settings.json is not None and self._settings.json.exists():
+        if self._json_written:
             terminalreporter.write_line(f"written: {self._settings.json}")
 
     def pytest_unconfigure(self) -> None:
         """Whatever happened before, no worker outlives the run."""
         self.session.close()
-
-
-def _is_ours(item: pytest.Item) -> bool:
-    info = getattr(item, "_fixtureinfo", None)
-    return info is not None and markers.uses_our_fixtures(info.name2fixturedefs)
-
-
-def _reason(report: pytest.TestReport) -> str | None:
-    if report.skipped and isinstance(report.longrepr, tuple):
-        return report.longrepr[2].removeprefix("Skipped: ")
-    if report.failed:
-        lines = report.longreprtext.strip().splitlines()
-        return lines[0] if lines else None
-    return None
 
 
 def _collect_suite(config: pytest.Config, name: str) -> None:
@@ -272,15 +174,27 @@ def _collect_suite(config: pytest.Config, name: str) -> None:
 
 def _new_folder(config: pytest.Config) -> Path:
     """A folder for this run's logs: in pytest's cache, or a temporary one without it."""
+    if config.option.collectonly:
+        return Path(tempfile.gettempdir())
+    try:
+        return _new_folder_in_cache(config)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="pytest-llmperf-"))
+
+
+def _new_folder_in_cache(config: pytest.Config) -> Path:
+    """Raises OSError where pytest has no cache, or cannot write to it."""
     cache = getattr(config, "cache", None)
     if cache is None:
-        return Path(tempfile.mkdtemp(prefix="pytest-llmperf-"))
+        raise FileNotFoundError("pytest runs without its cache")
     runs: Path = cache.mkdir("llmperf-runs")
     old = sorted(path for path in runs.iterdir() if path.is_dir())
     for path in itertools.islice(old, max(0, len(old) - KEPT_RUNS + 1)):
         shutil.rmtree(path, ignore_errors=True)
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
-    return runs / f"{stamp}-{os.getpid()}"
+    folder = runs / f"{stamp}-{os.getpid()}"
+    folder.mkdir()
+    return folder
 
 
 def _short(path: Path) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_llmperf.backends import Backend, find_backend, installed_version, read_options
 from pytest_llmperf.backends.registry import BackendError
+from pytest_llmperf.child import Undead
 from pytest_llmperf.gate.budget import Limits
 from pytest_llmperf.gate.verdict import judge, wants_confirmation
 from pytest_llmperf.hardware.facts import Hardware
@@ -63,9 +65,9 @@ class Session:
         self.pool.close()
         self.progress.clear()
 
-    def test(self, nodeid: str, limits: Limits) -> RunningTest:
+    def test(self, nodeid: str) -> RunningTest:
         """What one test loads and measures."""
-        return RunningTest(self, nodeid, limits)
+        return RunningTest(self, nodeid)
 
 
 @dataclass
@@ -74,8 +76,9 @@ class RunningTest:
 
     session: Session
     nodeid: str
-    limits: Limits
+    limits: Limits = field(default_factory=Limits)
     measured: list[Measured] = field(default_factory=list)
+    is_judged: bool = False
 
     def check_requirement(self, requirement: Requirement) -> None:
         """Raises NotRequired when the machine, or what is installed on it, does not meet it."""
@@ -92,7 +95,7 @@ class RunningTest:
 
     def load(
         self,
-        source: str | None,
+        source: str | os.PathLike[str] | None,
         backend_name: str | None,
         quantization: str | None,
         seed: int,
@@ -100,7 +103,10 @@ class RunningTest:
     ) -> LoadedModel:
         """A loaded model. Raises Unmet, PerfError."""
         settings = self.session.settings
-        source = source or settings.model
+        try:
+            source = os.fspath(source) if source else settings.model
+        except TypeError:
+            raise PerfError(f"load_model: source must be text or a path, not {source!r}") from None
         backend_name = backend_name or settings.backend
         if source is None or backend_name is None:
             missing = "source" if source is None else "backend"
@@ -112,31 +118,30 @@ class RunningTest:
                 raise Unmet(_not_installed(backend))
             chosen = read_options(backend, options)
             spec = _spec(source, quantization, seed, backend)
-            loading = Loading(
-                spec=spec,
-                files=self._files(spec, backend),
-                backend=backend,
-                options=chosen,
-                timeout_s=self.limits.timeout_s or settings.timeout_s,
-            )
-            with self._showing(f"{backend.name} loads {source}") as tick:
-                return self.session.pool.load(loading, tick)
+            with self._showing(f"{backend.name} loads {source}") as say, _turn(say):
+                loading = Loading(
+                    spec=spec,
+                    files=self._files(spec, backend),
+                    backend=backend,
+                    options=chosen,
+                    timeout_s=self.limits.timeout_s or settings.timeout_s,
+                )
+                return self.session.pool.load(loading, say)
 
     def _files(self, spec: ModelSpec, backend: Backend) -> ModelFiles | None:
         if backend.model_format is None:
             return None
         say = self.session.progress.say
-        try:
-            return resolve(
-                spec,
-                backend.model_format,
-                progress=lambda stage, fraction: say(f"{spec.source}: {stage} {fraction:.0%}"),
-            )
-        finally:
-            self.session.progress.clear()
+        return resolve(
+            spec,
+            backend.model_format,
+            progress=lambda stage, fraction: say(f"{spec.source}: {stage} {fraction:.0%}"),
+        )
 
     def measure(self, model: LoadedModel, workload: Workload, name: str | None) -> Measurement:
         """Measure one workload; judged when the test's body has returned. Raises PerfError."""
+        if self.is_judged:
+            raise PerfError("measure: the test was judged already, so this would go unjudged")
         settings = self.session.settings
         plan = Plan(
             samples=settings.samples or self.limits.samples or Plan().samples,
@@ -158,16 +163,15 @@ class RunningTest:
                 f"measure: the worker of {model.loading.spec.source} is gone; load it again"
             )
         what = f"{model.backend} {model.loading.spec.source}"
-        with _explained(), self._showing(what) as say:
-            waiting = "waits for another measurement on this machine"
-            with cpu_lease(on_wait=lambda: say(waiting)):
-                return measure(model, workload, plan, name=label, progress=say)
+        with _explained(), self._showing(what) as say, _turn(say):
+            return measure(model, workload, plan, name=label, progress=say)
 
     def judge(self, *, may_confirm: bool = True) -> list[JudgedMeasurement]:
         """Judge every measurement, confirming in a fresh worker what is near its limit.
 
         Raises PerfError when the fresh worker fails.
         """
+        self.is_judged = True
         verdicts = []
         for measured in self.measured:
             confirmation = None
@@ -179,11 +183,14 @@ class RunningTest:
         return verdicts
 
     def _confirm(self, measured: Measured) -> Measurement:
-        with _explained():
-            with self._showing(f"confirms {measured.loading.spec.source}") as tick:
-                model = self.session.pool.fresh(measured.loading, 1, tick)
+        what = f"confirms {measured.loading.spec.source}"
+        try:
+            with _explained(), self._showing(what) as say, _turn(say):
+                model = self.session.pool.fresh(measured.loading, 1, say)
             name = measured.measurement.name
             return self._measure(model, measured.workload, measured.plan, name)
+        finally:
+            self.session.pool.close()  # the next test's first worker has to be its own
 
     @contextlib.contextmanager
     def _showing(self, what: str) -> Iterator[Callable[[str], None]]:
@@ -200,12 +207,21 @@ class RunningTest:
 
 
 def start_line(tests: int, settings: Settings) -> str:
-    """What is going to happen and how long it takes at most, loads left out."""
+    """What is going to happen, and how long it takes when every test keeps its time budget."""
+    if not tests:
+        return "llmperf: no test to measure"
     minutes = tests * settings.time_budget_s / 60
     return (
         f"llmperf: {tests} test{'' if tests == 1 else 's'} to measure, "
-        f"about {max(1, minutes):.0f} min at the most, plus loads"
+        f"as a rule within {max(1, minutes):.0f} min plus loads"
     )
+
+
+@contextlib.contextmanager
+def _turn(say: Callable[[str], None]) -> Iterator[None]:
+    """Have this machine's CPU to ourselves: loads and builds disturb what others time."""
+    with cpu_lease(on_wait=lambda: say("waits for another measurement on this machine")):
+        yield
 
 
 @contextlib.contextmanager
@@ -215,7 +231,7 @@ def _explained() -> Iterator[None]:
         yield
     except (ModelUnavailable, EngineNotInstalled) as error:
         raise Unmet(str(error)) from None
-    except (ModelError, BackendError, WorkerError, LeaseError) as error:
+    except (ModelError, BackendError, WorkerError, LeaseError, Undead) as error:
         raise PerfError(str(error)) from None
 
 

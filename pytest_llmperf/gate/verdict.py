@@ -89,10 +89,15 @@ def wants_confirmation(measurement: Measurement, limits: Limits) -> bool:
     if measurement.invalid:
         return False
     return any(
-        value is not None and abs(value - budget.limit) <= NEAR * budget.limit
+        value is not None and is_near(value, budget)
         for budget in limits.budgets
         for value in (value_of(measurement, budget),)
     )
+
+
+def is_near(value: float, budget: Budget) -> bool:
+    """Whether the value lies within 10 % of the limit, on either side."""
+    return abs(value - budget.limit) <= NEAR * budget.limit
 
 
 def value_of(measurement: Measurement, budget: Budget) -> float | None:
@@ -109,7 +114,9 @@ def _check(budget: Budget, measurement: Measurement, confirmation: Measurement |
     measured = value_of(measurement, budget)
     if measured is None:
         return Check(budget, Verdict.INCONCLUSIVE, None)
-    confirmed = value_of(confirmation, budget) if confirmation is not None else None
+    confirmed = None
+    if confirmation is not None and is_near(measured, budget):
+        confirmed = value_of(confirmation, budget)
     decided = measured if confirmed is None else (measured + confirmed) / 2
     verdict = Verdict.OVER_BUDGET if budget.broken_by(decided) else Verdict.PASSED
     return Check(budget, verdict, measured, confirmed, decided)

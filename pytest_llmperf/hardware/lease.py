@@ -19,6 +19,9 @@ _POLL_S = 0.25
 """A waiter wakes this often: rarely enough not to disturb the measurement it waits for."""
 
 
+_TELL_S = 1.0
+
+
 class LeaseError(Exception):
     """The lock file cannot be used; the message names its folder and what to do."""
 
@@ -38,20 +41,22 @@ def cpu_lease(
 ) -> Iterator[None]:
     """Hold this machine's CPU for a timed section; wait as long as another process holds it.
 
-    ``on_wait`` is called once if there is someone to wait for. Not to be nested (RuntimeError or
-    a wait without end, depending on filelock's version). Raises LeaseError if the lock file
-    cannot be made, or if its file system has no locks that the kernel frees.
+    ``on_wait`` is called about every second while there is someone to wait for. Not to be nested
+    (RuntimeError or a wait without end, depending on filelock's version). Raises LeaseError if
+    the lock file cannot be made, or if its file system has no locks that the kernel frees.
     """
     folder = default_directory() if directory is None else directory
     lock = FileLock(folder / f"cpu{_machine()}.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            if on_wait is not None:
-                on_wait()
-            lock.acquire(poll_interval=_POLL_S)
+        patience_s = 0.0
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=patience_s, poll_interval=_POLL_S)
+            except Timeout:
+                patience_s = _TELL_S
+                if on_wait is not None:
+                    on_wait()
     except (OSError, NotImplementedError) as error:
         raise LeaseError(_unusable(folder, error)) from error
     try:

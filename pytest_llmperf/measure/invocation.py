@@ -52,7 +52,7 @@ def measure(
     """
     check_fits(model, workload)
     began = time.monotonic()
-    watch = MemoryWatch(model.worker.pid, model.load_peak_bytes)
+    watch = MemoryWatch(model.worker.pid, model.load_peak_bytes, model.requests)
     model.load_peak_bytes = watch.load_bytes
     requests = _Requests(model, workload, plan, progress)
     warmup: list[Sample] = []
@@ -112,6 +112,7 @@ class _Requests:
         workload = self._workload
         prompt = workload.prompt(self._sent, self._model.engine.vocab_size)
         self._sent += 1
+        self._model.requests += 1
         self._tell(what)
         answer = self._model.worker.ask(
             Generate(prompt=prompt, new_tokens=workload.new_tokens),

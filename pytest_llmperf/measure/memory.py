@@ -70,8 +70,10 @@ def has_children(pid: int, root: Path = Path("/")) -> bool:
 class MemoryWatch:
     """The peak of one worker over one measurement; resets happen only between requests."""
 
-    def __init__(self, pid: int, load_bytes: int | None) -> None:
+    def __init__(self, pid: int, load_bytes: int | None, earlier_requests: int = 0) -> None:
+        """``earlier_requests``: what the worker answered before; its leftovers count as well."""
         self._pid = pid
+        self._earlier_requests = earlier_requests
         self._load_bytes = peak_bytes(pid) if load_bytes is None else load_bytes
         self._reset = reset_peak(pid)
 
@@ -86,6 +88,8 @@ class MemoryWatch:
         if run_bytes is None or self._load_bytes is None:
             return None
         how = "VmHWM, reset after the load" if self._reset else "VmHWM over the worker's whole life"
+        if self._earlier_requests:
+            how += f"; the worker had answered {self._earlier_requests} requests before"
         alone = not has_children(self._pid)
         return MemoryPeak(
             peak_bytes=max(self._load_bytes, run_bytes),

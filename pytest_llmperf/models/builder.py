@@ -83,13 +83,16 @@ def run_builder(
             )
 
 
+_LONGEST_S = 24 * 3600.0
+
+
 def _answers(pipe: IO[bytes], deadline: float | None) -> Iterator[Answer]:
     """Yield the builder's answers until it closes the pipe. Raises TimeoutError."""
     decoder = msgspec.json.Decoder(Answer)
     rest = b""
     while True:
-        patience = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not select.select([pipe], [], [], patience)[0]:
+        patience = _LONGEST_S if deadline is None else max(0.0, deadline - time.monotonic())
+        if not child.is_ready(pipe.fileno(), select.POLLIN, patience):
             raise TimeoutError
         chunk = os.read(pipe.fileno(), 65536)
         if not chunk:

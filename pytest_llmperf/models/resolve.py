@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from pathlib import Path
 
 from pytest_llmperf.models.cache import cache_root, free_bytes
 from pytest_llmperf.models.describe import describe
-from pytest_llmperf.models.errors import ModelNotHere
+from pytest_llmperf.models.errors import InvalidSource, ModelNotHere
 from pytest_llmperf.models.hub import find_snapshot, not_downloaded
+from pytest_llmperf.models.presets import PRESETS
 from pytest_llmperf.models.spec import Format, ModelFiles, ModelSpec
 from pytest_llmperf.models.synthetic import SyntheticModel, obtain
 
@@ -41,7 +43,24 @@ def resolve(
             return describe(snapshot, format, spec.quantization)
         except ModelNotHere as error:
             raise not_downloaded(spec.source, str(error)) from error
-    return describe(Path(spec.source).expanduser().absolute(), format, spec.quantization)
+    path = Path(spec.source).expanduser().absolute()
+    if not path.exists():
+        _refuse_misspelt(spec.source)
+    return describe(path, format, spec.quantization)
+
+
+def _refuse_misspelt(source: str) -> None:
+    """Tell a source that can only be a mistake from a file that is not here (the caller skips).
+
+    Raises InvalidSource.
+    """
+    if source in PRESETS:
+        raise InvalidSource(f"model source {source!r}: did you mean 'synthetic:{source}'?")
+    scheme, colon, _ = source.partition(":")
+    if colon and len(scheme) > 1 and scheme.isalpha():
+        close = difflib.get_close_matches(scheme, ("synthetic", "hf"), n=1)
+        meant = f"did you mean '{close[0]}:'?" if close else "there are synthetic: and hf:"
+        raise InvalidSource(f"model source {source!r}: '{scheme}:' is no kind of source; {meant}")
 
 
 def _unseen(stage: str, fraction: float) -> None:

@@ -21,12 +21,13 @@ _WORDS = {
 def closing_lines(tests: list[JudgedTest]) -> list[str]:
     """The counted line, then each reason for a skip with how often it was given."""
     verdicts = Counter(judged.verdict for test in tests for judged in test.measurements)
+    verdicts.update(test.verdict for test in tests if test.verdict and not test.measurements)
     gates = sum(len(judged.checks) for test in tests for judged in test.measurements)
     skipped = Counter(
         test.reason or "no reason given" for test in tests if test.outcome == "skipped"
     )
     parts = [f"{verdicts[verdict]} {word}" for verdict, word in _WORDS.items() if verdicts[verdict]]
-    measured = sum(verdicts.values())
+    measured = sum(len(test.measurements) for test in tests)
     line = f"llmperf: {_count(measured, 'measurement')}, {_count(gates, 'budget')} judged"
     if parts:
         line += f": {', '.join(parts)}"

@@ -25,6 +25,7 @@ def block(judged: JudgedMeasurement, hardware: Hardware, *, named: bool) -> str:
         lines.append(_row("measure", judged.measurement.name))
     broken = [check for check in judged.checks if check.verdict is Verdict.OVER_BUDGET]
     lines.append(_row("measured", _measured(judged, broken[0] if broken else None)))
+    lines.append(_row("engine", _engine(judged)))
     state = "steady" if judged.measurement.steady else "not steady"
     lines.append(_row("machine", f"{words.machine(hardware)} · {state}"))
     confirmed = [
@@ -62,17 +63,17 @@ def _against(check: CheckResult) -> str:
 
 def _measured(judged: JudgedMeasurement, check: CheckResult | None) -> str:
     measurement = judged.measurement
-    facts = [
-        words.workload(measurement),
-        f"{measurement.backend} {measurement.version}".strip(),
-        words.model(measurement),
-    ]
-    if check is not None and check.measured is not None:
-        value = f"{words.apart(check.measured, check.limit)} {BY_NAME[check.metric].unit}".strip()
-        seen = measurement.metrics[check.metric]
-        spread = f"p{check.percentile} of {seen.n}" if check.percentile else words.spread(seen)
-        facts.insert(0, f"{value} ({spread})")
-    return ", ".join(facts)
+    if check is None or check.measured is None:
+        return words.workload(measurement)
+    value = f"{words.apart(check.measured, check.limit)} {BY_NAME[check.metric].unit}".strip()
+    seen = measurement.metrics[check.metric]
+    spread = f"p{check.percentile} of {seen.n}" if check.percentile else words.spread(seen)
+    return f"{value} ({spread}), {words.workload(measurement)}"
+
+
+def _engine(judged: JudgedMeasurement) -> str:
+    measurement = judged.measurement
+    return f"{measurement.backend} {measurement.version}, {words.model(measurement)}"
 
 
 def _row(name: str, text: str) -> str:

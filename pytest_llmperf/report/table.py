@@ -17,6 +17,8 @@ from pytest_llmperf.report.result import CheckResult, JudgedMeasurement, JudgedT
 _SHOWN = (("decode_tps", "decode\ntok/s"), ("prefill_tps", "prefill\ntok/s"),
           ("ttft", "first\ntoken ms"), ("load", "load\ns"), ("ram", "RAM\nGiB"))  # fmt: skip
 _LEAST_WIDTH = 80
+_COLUMN = 8
+"""Longest limit, sign included, that goes beneath its number."""
 _STYLE = {
     Verdict.PASSED: "green",
     Verdict.IMPROVED: "green",
@@ -35,7 +37,7 @@ def table_text(tests: list[JudgedTest], width: int, *, color: bool) -> str:
     table.add_column("test / engine / model", overflow="fold", ratio=1, min_width=18)
     for _, title in _SHOWN:
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+    table.add_column("verdict", no_wrap=True, min_width=len(Verdict.NO_BASELINE))
     for test in tests:
         for judged in test.measurements:
             table.add_row(*_cells(test, judged))
@@ -72,17 +74,15 @@ def _number_cell(judged: JudgedMeasurement, metric: str) -> str:
         return "–"
     text = words.number(quantity.median)
     for check in judged.checks:
-        if check.metric == metric and check.percentile is None:
+        if check.metric == metric and not _needs_a_line(check):
             text += f"\n{_styled(check, _limit(check))}"
     return text
 
 
 def _other_budgets(judged: JudgedMeasurement) -> str:
-    shown = {metric for metric, _ in _SHOWN}
     lines = []
     for check in judged.checks:
-        in_a_column = check.metric in shown and check.percentile is None
-        if in_a_column and check.confirmed is None:
+        if not _needs_a_line(check):
             continue
         label = BY_NAME[check.metric].label + (f" p{check.percentile}" if check.percentile else "")
         if check.confirmed is not None:
@@ -91,6 +91,12 @@ def _other_budgets(judged: JudgedMeasurement) -> str:
         unit = BY_NAME[check.metric].unit
         lines.append(_styled(check, f"{label} {value} {_limit(check)} {unit}".rstrip()))
     return "".join(f"\n{line}" for line in lines)
+
+
+def _needs_a_line(check: CheckResult) -> bool:
+    """Whether a limit has no column of its own, or does not fit into it."""
+    in_a_column = check.metric in dict(_SHOWN) and check.percentile is None
+    return not in_a_column or check.confirmed is not None or len(_limit(check)) > _COLUMN
 
 
 def _limit(check: CheckResult) -> str:

@@ -61,9 +61,9 @@ class Worker:
         self.log = folder / f"{name}.log"
         self._board = Board(folder / f"{name}.board", create=True)
         self._child = self._start(folder / f"{name}.board")
-        record = describe_process(self.pid)
-        (folder / f"{name}.json").write_bytes(msgspec.json.encode(record))
         try:
+            record = describe_process(self.pid)
+            (folder / f"{name}.json").write_bytes(msgspec.json.encode(record))
             hello = self._receive(time.monotonic() + START_TIMEOUT_S, None)
             if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
                 raise self._ended(f"spoke another protocol than version {PROTOCOL}")
@@ -123,6 +123,9 @@ class Worker:
             raise self._hung() from None
         except OSError:
             raise self._ended() from None
+        except BaseException:
+            self.kill()
+            raise
         answer = self._receive(deadline, tick)
         if isinstance(answer, Failed):
             raise self._failure(answer)
@@ -192,12 +195,13 @@ class Worker:
         return self._end(0.0)
 
     def _end(self, grace_s: float) -> int:
-        exit_code = self._child.end(grace_s=grace_s)
-        if self._outgoing >= 0:
-            os.close(self._outgoing)
-            os.close(self._incoming)
-            self._outgoing = -1
-        return exit_code
+        try:
+            return self._child.end(grace_s=grace_s)
+        finally:
+            if self._outgoing >= 0:
+                os.close(self._outgoing)
+                os.close(self._incoming)
+                self._outgoing = -1
 
 
 def describe_process(pid: int) -> WorkerRecord:

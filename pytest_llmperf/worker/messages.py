@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from pytest_llmperf.backends import EngineFacts, OptionValue
+from pytest_llmperf.child import is_ready
 from pytest_llmperf.models import ModelFiles
 
 PROTOCOL = 1
@@ -114,7 +115,7 @@ def write_frame(descriptor: int, message: Message, deadline: float = math.inf) -
     view = memoryview(_LENGTH.pack(len(body)) + body)
     while view:
         left_s = min(_LONGEST_WAIT_S, max(0.0, deadline - time.monotonic()))
-        if select.select([], [descriptor], [], left_s)[1]:
+        if is_ready(descriptor, select.POLLOUT, left_s):
             # A pipe that is writable takes this much without blocking (pipe(7)).
             view = view[os.write(descriptor, view[: select.PIPE_BUF]) :]
         elif time.monotonic() >= deadline:
@@ -145,7 +146,7 @@ class FrameReader:
             if now >= wake:
                 return None
             until = wake if deadline is None else min(wake, deadline)
-            if select.select([self._descriptor], [], [], until - now)[0]:
+            if is_ready(self._descriptor, select.POLLIN, until - now):
                 part = os.read(self._descriptor, 1 << 16)
                 if not part:
                     raise ChannelClosed

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from pytest_llmperf.backends import Backend, BackendOptions, EngineFacts
+from pytest_llmperf.child import Undead
 from pytest_llmperf.models import ModelFiles, ModelSpec
 from pytest_llmperf.worker.errors import WorkerError, exit_name
 from pytest_llmperf.worker.host import Tick, Worker
@@ -45,6 +46,8 @@ class LoadedModel:
     load_s: float
     engine: EngineFacts
     invocation: int
+    requests: int = 0
+    """Requests that this worker has answered so far."""
     load_peak_bytes: int | None = None
     """Peak resident memory up to the end of the load, once somebody has read it."""
 
@@ -134,7 +137,11 @@ class WorkerPool:
     def _drop(self, key: str) -> None:
         worker = self._models.pop(key).worker
         already_reported = worker.ended
-        exit_code = worker.close()
+        try:
+            exit_code = worker.close()
+        except Undead as error:
+            self.bad_exits.append(f"{worker.backend} worker: {error}; log: {worker.log}")
+            return
         if not already_reported and exit_code != 0:
             self.bad_exits.append(
                 f"{worker.backend} worker did not leave well after its work "

@@ -29,7 +29,8 @@ def test_over_budget_fails_in_the_promised_form(llmperf: Run) -> None:
     assert len(failure) <= 12
     assert failure[0] == "perf budget broken: decode 100 tok/s < min_tps=200"
     assert failure[1].startswith("  measured   100 tok/s (median of 10, 100–100), 512+128 tokens")
-    assert failure[2].startswith("  machine    ")
+    assert failure[2] == "  engine     fake 1, fake:model"
+    assert failure[3].startswith("  machine    ")
     assert "Traceback" not in text
 
 
@@ -87,7 +88,9 @@ def test_one(load_model, measure):
     result.stdout.fnmatch_lines(
         ["*assert result.decode_tps.median == 7*", "*AssertionError: as I said*"]
     )
-    result.stdout.fnmatch_lines(["*OVER_BUDGET (the test's body raised)*", "decode 100 tok/s"])
+    result.stdout.fnmatch_lines(
+        ["*OVER_BUDGET (the test's body did not return)*", "decode 100 tok/s"]
+    )
     result.stdout.no_fnmatch_line("*perf budget broken*")
 
 
@@ -198,6 +201,9 @@ MISTAKES = [
     ('load_model("synthetic:lama-15m", backend="llama-cpp")', "*lama-15m*llama-15m*"),
     ('load_model("synthetic:llama-15m", backend="llama-cpp", quantization="Q4_KM")',
      "*Q4_KM*Q4_K_M*"),
+    ('load_model("synthetc:llama-15m", backend="llama-cpp")', "*did you mean 'synthetic:'?"),
+    ('load_model("llama-15m", backend="llama-cpp")', "*did you mean 'synthetic:llama-15m'?"),
+    ('load_model(42, backend="fake")', "load_model: source must be text or a path, not 42"),
     ('measure(load(load_model), new_tokens=0)', "new_tokens must be a whole number*not 0"),
     ('measure(load(load_model), prompt_tokens=4090)',
      "4090 prompt + 128 new tokens need a context of 4218, but fake was loaded with 4096*"),
@@ -263,3 +269,110 @@ def test_last_failed_runs_only_the_red_one(llmperf: Run) -> None:
     source = FAST + SLOW.replace("test_one", "test_two")
     assert llmperf(source).ret == 1
     llmperf(source, "--lf").assert_outcomes(failed=1)
+
+
+def test_only_a_value_near_its_own_limit_is_averaged(llmperf: Run) -> None:
+    result = llmperf("""
+@pytest.mark.perf(min_tps=100, min_prefill_tps=1000)
+def test_one(load_model, measure):
+    measure(load(load_model, decode_tps=100.0, prefill_tps=[800.0, 1400.0]))
+""")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["perf budget broken: prefill 800 tok/s < min_prefill_tps=1000"])
+
+
+def test_limits_without_a_measurement_are_inconclusive(llmperf: Run) -> None:
+    source = """
+@pytest.mark.perf(max_load_s=0.1)
+def test_one(load_model):
+    load(load_model)
+
+@pytest.mark.perf(min_tps=1e6)
+def test_two(hardware):
+    pass
+"""
+    result = llmperf(source)
+    result.stdout.fnmatch_lines(["test_it.py II *", "*0 budgets judged: 2 inconclusive*"])
+    strict = llmperf(source, "--llmperf-strict")
+    strict.assert_outcomes(failed=2)
+    strict.stdout.fnmatch_lines(["*the test has limits, but measured nothing"])
+
+
+def test_a_marker_added_by_a_fixture_is_judged(llmperf: Run) -> None:
+    result = llmperf("""
+@pytest.fixture
+def late(request):
+    request.applymarker(pytest.mark.perf(min_prefill_tps=1e6))
+
+@pytest.mark.perf(min_tps=1)
+def test_one(load_model, measure, late):
+    measure(load(load_model))
+""")
+    result.assert_outcomes(failed=1)
+
+
+def test_measuring_after_the_judgement_is_refused(llmperf: Run) -> None:
+    result = llmperf("""
+@pytest.fixture
+def late(load_model, measure):
+    yield
+    measure(load(load_model))
+
+def test_one(late, measure, load_model):
+    measure(load(load_model))
+""")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["measure: the test was judged already, so this would go unjudged"])
+
+
+def test_a_confirming_worker_is_not_the_next_tests_first(llmperf: Run) -> None:
+    result = llmperf("""
+@pytest.mark.perf(min_tps=100)
+@pytest.mark.parametrize("number", [1, 2])
+def test_same(load_model, measure, number):
+    measure(load(load_model, decode_tps=[95.0, 100.0]))
+""")
+    result.assert_outcomes(failed=2)
+
+
+def test_a_confirmation_that_fails_keeps_the_numbers(
+    llmperf: Run, pytester: pytest.Pytester
+) -> None:
+    result = llmperf("""
+@pytest.mark.perf(min_tps=100, min_prefill_tps=9999)
+def test_one(load_model, measure):
+    measure(load(load_model, disaster="sigkill", in_invocation=1, at="load"))
+""")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "a value near its limit could not be confirmed: fake worker killed by SIGKILL*",
+            "perf budget broken: prefill 1000 tok/s < min_prefill_tps=9999",
+            "*1 measurement, 2 budgets judged: 1 over budget*",
+        ]
+    )
+
+
+def test_overriding_a_fixture_with_defaults_of_ones_own(llmperf: Run) -> None:
+    result = llmperf("""
+@pytest.fixture
+def measure(measure):
+    return lambda model: measure(model, prompt_tokens=8, new_tokens=8)
+
+@pytest.mark.perf(min_tps=200)
+def test_one(load_model, measure):
+    assert measure(load(load_model)).workload.new_tokens == 8
+""")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*1 over budget*"])
+
+
+def test_a_skip_after_measuring_keeps_the_numbers(llmperf: Run) -> None:
+    result = llmperf("""
+@pytest.mark.perf(min_tps=200)
+def test_one(load_model, measure):
+    measure(load(load_model))
+    pytest.skip("why not")
+""")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*1 measurement, 1 budget judged*", "  skipped 1×: why not"])

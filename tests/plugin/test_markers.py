@@ -33,8 +33,44 @@ def test_mistake_in_a_parameter_s_marks_is_found(llmperf: Run) -> None:
 @pytest.mark.parametrize("q", [pytest.param("a", marks=pytest.mark.perf(min_tps=0))])
 def test_one(load_model, measure, q): pass
 """)
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["*test_one: @perf: min_tps must be greater than 0, not 0"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = "ERROR: test_it.py::test_one[[]a[]]: @perf: min_tps must be greater than 0, not 0"
+    result.stderr.fnmatch_lines([said])
+
+
+def test_parameters_may_come_from_an_iterator(llmperf: Run) -> None:
+    result = llmperf("""
+@pytest.mark.perf(min_tps=200)
+@pytest.mark.parametrize("speed", list(map(float, [100, 150])))
+def test_one(load_model, measure, speed):
+    measure(load(load_model, decode_tps=speed))
+
+def pytest_generate_tests(metafunc):
+    if "late" in metafunc.fixturenames:
+        metafunc.parametrize("late", iter([100.0, 150.0]))
+
+@pytest.mark.perf(min_tps=200)
+def test_two(load_model, measure, late):
+    measure(load(load_model, decode_tps=late))
+""")
+    result.assert_outcomes(failed=4)
+
+
+def test_mistake_on_a_unittest_method_is_found(llmperf: Run) -> None:
+    result = llmperf("""
+import unittest
+
+class TestIt(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def tools(self, load_model, measure):
+        pass
+
+    @pytest.mark.perf(min_tsp=3)
+    def test_one(self):
+        pass
+""")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *test_one: @perf: unknown keyword 'min_tsp'*"])
 
 
 def test_mistake_is_found_under_xdist(llmperf: Run) -> None:

@@ -94,3 +94,47 @@ def test_suite_without_the_switch_is_a_usage_error(pytester: pytest.Pytester) ->
     result = pytester.runpytest("--llmperf-suite=smoke")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*--llmperf-suite measures: add --llmperf*"])
+
+
+def test_settings_of_a_run_that_does_not_measure_disturb_nobody(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMPERF_SUITE", "smoke")
+    monkeypatch.setenv("LLMPERF_SAMPLES", "3")
+    pytester.makepyfile("def test_one(): pass")
+    pytester.runpytest().assert_outcomes(passed=1)
+
+
+def test_collecting_only_measures_and_writes_nothing(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_one(load_model): pass")
+    pytester.path.joinpath("result.json").write_text("of the last run")
+    result = pytester.runpytest("--llmperf", "--co", "-q", "--llmperf-json=result.json")
+    assert result.ret == 0
+    assert pytester.path.joinpath("result.json").read_text() == "of the last run"
+
+
+def test_a_cache_that_cannot_be_written_does_not_stop_the_run(pytester: pytest.Pytester) -> None:
+    pytester.path.joinpath(".pytest_cache").write_text("in the way")
+    pytester.makepyfile("""
+def test_one(load_model, measure):
+    measure(load_model("fake:x", backend="fake"))
+""")
+    result = pytester.runpytest("--llmperf", "-W", "ignore")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["llmperf logs: */pytest-llmperf-*"])
+
+
+def test_hundreds_of_open_files_are_no_obstacle(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("""
+import resource
+
+def test_one(load_model, measure):
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, most), most))
+    leaked = [open("/dev/null") for _ in range(1100)]
+    measure(load_model("fake:x", backend="fake"))
+    assert leaked[-1].fileno() > 1023
+    for file in leaked:
+        file.close()
+""")
+    assert pytester.runpytest_subprocess("--llmperf").ret == 0

@@ -35,9 +35,14 @@ def flag(field: str) -> str:
 
 
 def settings(
-    pytester: pytest.Pytester, *arguments: str, environment: dict[str, str] | None = None
+    pytester: pytest.Pytester,
+    *arguments: str,
+    environment: dict[str, str] | None = None,
+    switch: bool = True,
 ) -> Settings:
-    return read_settings(pytester.parseconfig(*arguments), environment or {})
+    """As read with ``--llmperf``, the ``switch`` without which nothing else is looked at."""
+    on = ["--llmperf"] if switch else []
+    return read_settings(pytester.parseconfig(*on, *arguments), environment or {})
 
 
 def ini(pytester: pytest.Pytester, **values: str) -> None:
@@ -46,7 +51,7 @@ def ini(pytester: pytest.Pytester, **values: str) -> None:
 
 
 def only(**changed: Any) -> Settings:
-    return Settings(**changed)
+    return Settings(**{"enabled": True, **changed})
 
 
 def test_every_setting_is_in_the_table() -> None:
@@ -54,8 +59,14 @@ def test_every_setting_is_in_the_table() -> None:
 
 
 def test_nothing_given_is_the_default(pytester: pytest.Pytester) -> None:
-    assert settings(pytester) == Settings()
+    assert settings(pytester) == Settings(enabled=True)
+    assert read_settings(pytester.parseconfig(), {}) == Settings()
     assert not Settings().enabled
+
+
+def test_without_the_switch_no_other_setting_can_be_wrong(pytester: pytest.Pytester) -> None:
+    environment = {"LLMPERF_SAMPLES": "3", "LLMPERF_SUITE": "none such", "LLMPERF_JSON": "/"}
+    assert read_settings(pytester.parseconfig(), environment) == Settings()
 
 
 @EACH
@@ -90,8 +101,8 @@ def test_the_environment_can_switch_off_what_the_ini_file_switched_on(
     pytester: pytest.Pytester,
 ) -> None:
     ini(pytester, llmperf="true")
-    assert settings(pytester).enabled
-    assert not settings(pytester, environment={"LLMPERF": "0"}).enabled
+    assert settings(pytester, switch=False).enabled
+    assert not settings(pytester, environment={"LLMPERF": "0"}, switch=False).enabled
 
 
 @pytest.mark.parametrize("text", ["1", "true", "TRUE", "yes", "on", " on "])
@@ -130,7 +141,7 @@ def test_a_bad_value_in_the_environment_is_named_with_its_variable(
 ) -> None:
     variable = ALL[field][1]
     with pytest.raises(BadOption) as caught:
-        settings(pytester, environment={variable: text})
+        settings(pytester, environment={variable: text}, switch=field != "enabled")
     assert str(caught.value).startswith(f"environment variable {variable}: {message}")
 
 
@@ -141,7 +152,7 @@ def test_a_bad_value_in_the_ini_file_is_named_with_its_key(
     key = ALL[field][1].lower()
     ini(pytester, **{key: text})
     with pytest.raises(BadOption) as caught:
-        settings(pytester)
+        settings(pytester, switch=field != "enabled")
     assert str(caught.value).startswith(f"ini option {key}: {message}")
 
 

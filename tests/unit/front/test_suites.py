@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmperf import suites
-from pytest_llmperf.suites import UnknownSuite, suite_paths, suites_folder
+from pytest_llmperf import suite_files
+from pytest_llmperf.suite_files import UnknownSuite, suite_paths, suites_folder
 
 
 def test_a_suite_is_found_by_its_name() -> None:
@@ -39,7 +39,7 @@ def test_only_test_files_are_suites_and_they_come_in_order(
 ) -> None:
     for name in ("test_speed.py", "helpers.py", "test_memory.py", "test_notes.txt"):
         (tmp_path / name).touch()
-    monkeypatch.setattr(suites, "suites_folder", lambda: tmp_path)
+    monkeypatch.setattr(suite_files, "suites_folder", lambda: tmp_path)
     assert suite_paths("") == [tmp_path / "test_memory.py", tmp_path / "test_speed.py"]
     with pytest.raises(UnknownSuite, match=r"there are: memory, speed$"):
         suite_paths("helpers")

@@ -35,7 +35,8 @@ def test_one_budget(machine: Hardware) -> None:
     text = failure_text([judge_it(ten_samples(), min_tps=25)], machine, strict=False)
     assert text == (
         "perf budget broken: decode 19.0 tok/s < min_tps=25\n"
-        "  measured   19.0 tok/s (median of 5, 18.5–19.5), 512+128 tokens, fake 1, llama-160m\n"
+        "  measured   19.0 tok/s (median of 5, 18.5–19.5), 512+128 tokens\n"
+        "  engine     fake 1, llama-160m\n"
         f"  machine    {MACHINE} · steady"
     )
 
@@ -45,7 +46,8 @@ def test_three_budgets_of_which_two_are_broken(machine: Hardware) -> None:
     assert failure_text([judged], machine, strict=False) == (
         "perf budget broken: first token 200 ms > max_ttft_ms=150\n"
         "perf budget broken: decode 19.0 tok/s < min_tps=25\n"
-        "  measured   200 ms (median of 5, 150–300), 512+128 tokens, fake 1, llama-160m\n"
+        "  measured   200 ms (median of 5, 150–300), 512+128 tokens\n"
+        "  engine     fake 1, llama-160m\n"
         f"  machine    {MACHINE} · steady"
     )
 
@@ -54,7 +56,8 @@ def test_a_confirmed_budget_shows_both_processes(machine: Hardware) -> None:
     judged = judge_it(ten_samples(), measurement(decode_tps=19.4), min_tps=20)
     assert failure_text([judged], machine, strict=False) == (
         "perf budget broken: decode 19.2 tok/s (median of two processes) < min_tps=20\n"
-        "  measured   19.0 tok/s (median of 5, 18.5–19.5), 512+128 tokens, fake 1, llama-160m\n"
+        "  measured   19.0 tok/s (median of 5, 18.5–19.5), 512+128 tokens\n"
+        "  engine     fake 1, llama-160m\n"
         f"  machine    {MACHINE} · steady\n"
         "  confirmed  in a fresh process: decode 19.4 tok/s"
     )
@@ -64,7 +67,8 @@ def test_a_percentile_is_not_called_a_median(machine: Hardware) -> None:
     judged = judge_it(ten_samples(), max_ttft_p95_ms=500)
     assert failure_text([judged], machine, strict=False) == (
         "perf budget broken: first token p95 780 ms > max_ttft_p95_ms=500\n"
-        "  measured   780 ms (p95 of 5), 512+128 tokens, fake 1, llama-160m\n"
+        "  measured   780 ms (p95 of 5), 512+128 tokens\n"
+        "  engine     fake 1, llama-160m\n"
         f"  machine    {MACHINE} · steady"
     )
 
@@ -75,7 +79,8 @@ def test_invalid(machine: Hardware) -> None:
     )
     assert failure_text([judge_it(seen, min_tps=20)], machine, strict=False) == (
         "measurement invalid: 127 tokens generated, 128 asked for\n"
-        "  measured   512+128 tokens, fake 1, llama-160m\n"
+        "  measured   512+128 tokens\n"
+        "  engine     fake 1, llama-160m\n"
         f"  machine    {MACHINE} · not steady"
     )
 
@@ -83,7 +88,8 @@ def test_invalid(machine: Hardware) -> None:
 def test_without_baseline_under_strict(machine: Hardware) -> None:
     assert failure_text([judge_it(ten_samples())], machine, strict=True) == (
         "red under --llmperf-strict: no budget and no baseline: measured, not judged\n"
-        "  measured   512+128 tokens, fake 1, llama-160m\n"
+        "  measured   512+128 tokens\n"
+        "  engine     fake 1, llama-160m\n"
         f"  machine    {MACHINE} · steady"
     )
 
@@ -118,11 +124,13 @@ def test_of_several_measures_the_red_ones_are_named(machine: Hardware) -> None:
     assert failure_text(judged, machine, strict=False) == (
         "perf budget broken: decode 19.0 tok/s < min_tps=25\n"
         "  measure    short\n"
-        "  measured   19.0 tok/s (median of 5, 18.5–19.5), 512+128 tokens, fake 1, llama-160m\n"
+        "  measured   19.0 tok/s (median of 5, 18.5–19.5), 512+128 tokens\n"
+        "  engine     fake 1, llama-160m\n"
         f"  machine    {MACHINE} · steady\n"
         "perf budget broken: load 4.00 s > max_load_s=1\n"
         "  measure    batch\n"
-        "  measured   4.00 s (one value), 512+128 tokens, fake 1, llama-160m\n"
+        "  measured   4.00 s (one value), 512+128 tokens\n"
+        "  engine     fake 1, llama-160m\n"
         f"  machine    {MACHINE} · steady"
     )
 

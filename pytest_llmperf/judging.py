@@ -1,0 +1,139 @@
+"""When is a test judged? Inside its own call phase, after its body returned.
+
+So its one report is right the first time: in JUnit, under pytest-xdist, with ``-x``, for ``--lf``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import msgspec
+import pytest
+
+from pytest_llmperf import markers
+from pytest_llmperf.fixtures import TEST_RUN
+from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.report import words
+from pytest_llmperf.report.failure import failure_text
+from pytest_llmperf.report.junit import properties
+from pytest_llmperf.report.result import JudgedMeasurement, JudgedTest, overall
+from pytest_llmperf.session import NotRequired, PerfError, RunningTest, Session, Unmet
+
+UNMEASURED = "the test has limits, but measured nothing"
+
+JUDGED: pytest.StashKey[list[JudgedMeasurement]] = pytest.StashKey()
+VERDICT: pytest.StashKey[Verdict | None] = pytest.StashKey()
+
+
+class Judging:
+    """The hooks of one test after another, in the process that runs them."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._strict = session.settings.strict
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Read the test's markers; skip what this machine is not made for."""
+        if not markers.is_ours(item):
+            return
+        run = self._session.test(item.nodeid)
+        item.stash[TEST_RUN] = run
+        try:
+            run.limits = markers.read_perf(item.nodeid, item.iter_markers("perf"))
+            run.check_requirement(markers.read_requires(item.nodeid, item.iter_markers("requires")))
+        except NotRequired as error:
+            raise pytest.skip.Exception(f"requires: {error}") from None
+        except (markers.BadMarker, PerfError) as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Judge after the body returned; whatever it raised goes through untouched."""
+        run = item.stash.get(TEST_RUN, None)
+        if run is None:
+            return (yield)
+        try:
+            outcome = yield
+        except (Exception, pytest.fail.Exception, pytest.skip.Exception):
+            self._show_unfinished(item, run)
+            raise
+        self._judge(item, run)
+        return outcome
+
+    def _judge(self, item: pytest.Item, run: RunningTest) -> None:
+        trouble = ""
+        try:
+            # Once more, because a fixture or the body may have added a marker.
+            run.limits = markers.read_perf(item.nodeid, item.iter_markers("perf"))
+            judged = run.judge()
+        except markers.BadMarker as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+        except (PerfError, Unmet) as error:
+            trouble = f"a value near its limit could not be confirmed: {error}"
+            judged = run.judge(may_confirm=False)
+        self._keep(item, judged)
+        if run.limits.budgets and not judged:
+            item.stash[VERDICT] = Verdict.INCONCLUSIVE
+            if self._strict:
+                trouble = f"red under --llmperf-strict: {UNMEASURED}"
+        hardware = self._session.hardware
+        broken = failure_text(judged, hardware, strict=self._strict)
+        text = "\n".join(filter(None, (trouble, broken)))
+        if text:
+            raise pytest.fail.Exception(text, pytrace=False)
+
+    def _show_unfinished(self, item: pytest.Item, run: RunningTest) -> None:
+        """The body did not return: its numbers become a section of the report, not a verdict."""
+        judged = run.judge(may_confirm=False)
+        self._keep(item, judged)
+        for each in judged:
+            lines = [
+                words.labelled(name, quantity.median)
+                for name, quantity in each.measurement.metrics.items()
+            ]
+            text = f"{each.verdict} (the test's body did not return)\n" + "\n".join(lines)
+            item.add_report_section("call", "llmperf", text)
+
+    def _keep(self, item: pytest.Item, judged: list[JudgedMeasurement]) -> None:
+        item.stash[JUDGED] = judged
+        item.stash[VERDICT] = overall(judged)
+        item.user_properties += properties(judged)
+
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        """Keep only the worker that the next test may want."""
+        run = item.stash.get(TEST_RUN, None)
+        if run is not None:
+            run.end()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Put a test's result on its report, which is all that crosses to xdist's controller."""
+        report = yield
+        if TEST_RUN not in item.stash or (call.when != "call" and report.passed):
+            return report
+        outcome, reason = _outcome(report, call)
+        result = JudgedTest(
+            test=item.nodeid if not item.nodeid.startswith("::") else item.path.name + item.nodeid,
+            outcome=outcome,
+            verdict=item.stash.get(VERDICT, None),
+            measurements=item.stash.get(JUDGED, []),
+            reason=reason,
+        )
+        report.llmperf = msgspec.to_builtins(result)  # type: ignore[attr-defined] # extra attributes of reports survive xdist
+        report.llmperf_verdict = str(result.verdict or "")  # type: ignore[attr-defined] # as above
+        return report
+
+
+def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[str, str | None]:
+    """Pytest's word for how a test ended, and why."""
+    if hasattr(report, "wasxfail"):
+        return ("xfailed" if report.skipped else "xpassed"), str(report.wasxfail) or None
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return "skipped", report.longrepr[2].removeprefix("Skipped: ")
+    if report.failed:
+        lines = report.longreprtext.strip().splitlines()
+        return ("failed" if call.when == "call" else "error"), (lines[0] if lines else None)
+    return report.outcome, None

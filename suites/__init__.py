@@ -1,0 +1,1 @@
+"""Acceptance suites: `pytest --llmperf --llmperf-suite[=NAME]`."""
