@@ -46,27 +46,27 @@ def nvmlInit() -> None:  # noqa: N802 - as in nvml.h, here and below
         raise NVMLError(int(SCRIPT.split()[1]), "Refused")
 
 
-def nvmlShutdown() -> None:  # noqa: N802
+def nvmlShutdown() -> None:
     return None
 
 
-def nvmlSystemGetDriverVersion() -> str:  # noqa: N802
+def nvmlSystemGetDriverVersion() -> str:
     return "570.124.06"
 
 
-def nvmlDeviceGetCount() -> int:  # noqa: N802
+def nvmlDeviceGetCount() -> int:
     if SCRIPT == "none":
         return 0
     return 2 if SCRIPT in ("two", "one lost", "chatty") else 1
 
 
-def nvmlDeviceGetHandleByIndex(index: int) -> str:  # noqa: N802
+def nvmlDeviceGetHandleByIndex(index: int) -> str:
     if SCRIPT == "one lost" and index == 0:
         raise NVMLError(15, "GPU is lost")
     return f"gpu{index}"
 
 
-def nvmlDeviceGetName(handle: str) -> str:  # noqa: N802
+def nvmlDeviceGetName(handle: str) -> str:
     if SCRIPT == "integrated":
         return "NVIDIA GB10"
     if SCRIPT.startswith("mig"):
@@ -76,7 +76,7 @@ def nvmlDeviceGetName(handle: str) -> str:  # noqa: N802
     return "NVIDIA GeForce RTX 4060 Ti"
 
 
-def nvmlDeviceGetMemoryInfo(handle: str, version: int | None = None) -> SimpleNamespace:  # noqa: N802
+def nvmlDeviceGetMemoryInfo(handle: str, version: int | None = None) -> SimpleNamespace:
     if SCRIPT == "integrated":
         raise NVMLError(3, "Not Supported")
     if SCRIPT == "old driver" and version is not None:
@@ -86,35 +86,35 @@ def nvmlDeviceGetMemoryInfo(handle: str, version: int | None = None) -> SimpleNa
     return SimpleNamespace(total=16380 * 2**20)
 
 
-def nvmlDeviceGetCudaComputeCapability(handle: str) -> tuple[int, int]:  # noqa: N802
+def nvmlDeviceGetCudaComputeCapability(handle: str) -> tuple[int, int]:
     if handle.startswith("mig"):
         raise NVMLError(2, "Invalid Argument")
     return (12, 1) if SCRIPT == "integrated" else (8, 9)
 
 
-def nvmlDeviceGetPciInfo(handle: str) -> SimpleNamespace:  # noqa: N802
+def nvmlDeviceGetPciInfo(handle: str) -> SimpleNamespace:
     return SimpleNamespace(busId=f"00000000:0{handle[-1]}:00.0")
 
 
-def nvmlDeviceGetUUID(handle: str) -> str:  # noqa: N802
+def nvmlDeviceGetUUID(handle: str) -> str:
     return f"{'MIG' if handle.startswith('mig') else 'GPU'}-{handle}"
 
 
-def nvmlDeviceGetMigMode(handle: str) -> list[int]:  # noqa: N802
+def nvmlDeviceGetMigMode(handle: str) -> list[int]:
     if not SCRIPT.startswith("mig"):
         raise NVMLError(3, "Not Supported")
     return [1, 1]
 
 
-def nvmlDeviceGetMaxMigDeviceCount(handle: str) -> int:  # noqa: N802
+def nvmlDeviceGetMaxMigDeviceCount(handle: str) -> int:
     return 7
 
 
-def nvmlDeviceGetMigDeviceHandleByIndex(parent: str, slot: int) -> str:  # noqa: N802
+def nvmlDeviceGetMigDeviceHandleByIndex(parent: str, slot: int) -> str:
     if SCRIPT == "mig empty" or slot not in (0, 2):
         raise NVMLError(6, "Not Found")
     return f"mig{slot}"
 
 
-def nvmlDeviceGetAttributes(handle: str) -> SimpleNamespace:  # noqa: N802
+def nvmlDeviceGetAttributes(handle: str) -> SimpleNamespace:
     return SimpleNamespace(gpuInstanceSliceCount=1, memorySizeMB=9984)
