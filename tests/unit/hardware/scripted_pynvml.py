@@ -22,7 +22,7 @@ class NVMLError(Exception):
         self.value = value
 
 
-def nvmlInit() -> None:  # noqa: N802 - as in nvml.h, here and below
+def nvmlInit() -> None:
     if SCRIPT == "hang":
         time.sleep(600)
     if SCRIPT == "crash":
