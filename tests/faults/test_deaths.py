@@ -55,7 +55,8 @@ def test_a_killed_engine_is_named_with_signal_phase_and_log(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(WorkerDied) as caught, signal_in(tmp_path, phase, number):
-        generate(pool.load(slow(engine)), prompt(1900 if phase == "prefill" else 16), 1000)
+        asked = (1900, 100) if phase == "prefill" else (16, 1000)
+        generate(pool.load(slow(engine)), prompt(asked[0]), asked[1])
     first = str(caught.value).splitlines()[0]
     assert first.startswith(f"{engine} worker killed by {number.name} during {phase}")
     assert f"log: {tmp_path}/worker-000-{engine}.log" in str(caught.value)
