@@ -54,9 +54,9 @@ def test_a_killed_engine_is_named_with_signal_phase_and_log(
     family: Family,
     tmp_path: Path,
 ) -> None:
+    asked, wanted = (1900, 100) if phase == "prefill" else (16, 1000)
     with pytest.raises(WorkerDied) as caught, signal_in(tmp_path, phase, number):
-        asked = (1900, 100) if phase == "prefill" else (16, 1000)
-        generate(pool.load(slow(engine)), prompt(asked[0]), asked[1])
+        generate(pool.load(slow(engine)), prompt(asked), wanted)
     first = str(caught.value).splitlines()[0]
     assert first.startswith(f"{engine} worker killed by {number.name} during {phase}")
     assert f"log: {tmp_path}/worker-000-{engine}.log" in str(caught.value)
