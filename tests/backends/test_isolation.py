@@ -35,4 +35,4 @@ def test_a_pytest_that_measured_real_engines_has_imported_none(
     run = run_pytest(TESTS)
     assert run.finish(timeout_s=120) == 0, run.output
     assert "3 passed" in run.output
-    run.family.wait_until_gone()
+    assert run.family.survivors() == []

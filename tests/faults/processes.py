@@ -71,12 +71,12 @@ class Family:
         except psutil.Error:
             return False
 
-    def wait_until_gone(self, within_s: float = GONE_WITHIN_S) -> None:
-        """Fail, naming who is left, unless all are dead within seconds."""
-        deadline = time.monotonic() + within_s
-        while alive := self.alive():
-            assert time.monotonic() < deadline, [process.cmdline() for process in alive]
+    def survivors(self, after_s: float = GONE_WITHIN_S) -> list[psutil.Process]:
+        """Who is still alive after so many seconds; nobody as soon as all are dead."""
+        deadline = time.monotonic() + after_s
+        while (alive := self.alive()) and time.monotonic() < deadline:
             time.sleep(0.05)
+        return alive
 
     def wait_for(self, count: int) -> None:
         """Wait for so many; a process that is just being started shows no environment yet."""

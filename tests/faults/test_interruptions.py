@@ -79,7 +79,7 @@ def assert_interrupted(run: PytestRun, number: signal.Signals) -> None:
         assert "INTERNALERROR" not in run.output
     else:
         assert code == -number
-    run.family.wait_until_gone()
+    assert run.family.survivors() == []
 
 
 @pytest.mark.engine
@@ -147,7 +147,7 @@ def test_nothing_outlives_a_pytest_that_was_killed(
     run.family.wait_for(3 if helper else 2)
     run.process.kill()
     run.process.wait()
-    run.family.wait_until_gone()
+    assert run.family.survivors() == []
 
 
 def test_a_second_ctrl_c_leaves_no_process_either(run_pytest: RunPytest) -> None:
@@ -157,7 +157,7 @@ def test_a_second_ctrl_c_leaves_no_process_either(run_pytest: RunPytest) -> None
         run.process.send_signal(signal.SIGINT)
         time.sleep(0.2)
     assert run.finish(timeout_s=15) != 0
-    run.family.wait_until_gone()
+    assert run.family.survivors() == []
 
 
 def test_xdists_workers_take_their_engines_with_them(run_pytest: RunPytest) -> None:
@@ -166,4 +166,4 @@ def test_xdists_workers_take_their_engines_with_them(run_pytest: RunPytest) -> N
     run.process.kill()
     run.process.wait()
     # execnet lets its own workers finish for 5 s, then interrupts them; ours end with those.
-    run.family.wait_until_gone(within_s=20)
+    assert run.family.survivors(20) == []

@@ -51,7 +51,7 @@ def test_a_helper_that_ignores_sigterm_is_gone_when_its_worker_is_closed(
     family.wait_for(2)
     pool.close()
     assert pool.bad_exits == []
-    family.wait_until_gone()
+    assert family.survivors() == []
 
 
 def test_a_helper_that_ignores_sigterm_is_gone_when_its_worker_is_killed(
@@ -60,7 +60,7 @@ def test_a_helper_that_ignores_sigterm_is_gone_when_its_worker_is_killed(
     model = pool.load(loading("fake", disaster="grandchild", at="load"))
     family.wait_for(2)
     model.worker.kill()
-    family.wait_until_gone()
+    assert family.survivors() == []
 
 
 def test_a_helper_that_ignores_sigterm_is_gone_when_its_worker_died(
@@ -70,4 +70,4 @@ def test_a_helper_that_ignores_sigterm_is_gone_when_its_worker_died(
     os.kill(model.worker.pid, signal.SIGKILL)
     with pytest.raises(WorkerDied):
         generate(model, prompt(8), 10)
-    family.wait_until_gone()
+    assert family.survivors() == []
