@@ -34,9 +34,18 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The quick forms, one after another: two at a time would measure each other. All run, and those that
+# missed a target are named at the end.
+BENCHMARKS := synthetic_models memory_accuracy roofline overhead decode_loop parity_transformers \
+	parity_llama_bench gpu_memory
+
 bench: $(READY)
-	$(BIN)/python benchmarks/synthetic_models.py
-	$(BIN)/python benchmarks/decode_loop.py
+	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
+	mkdir -p bench-results
+	@missed=""; for each in $(BENCHMARKS); do \
+		$(BIN)/python benchmarks/$$each.py --quick --json bench-results/$$each.json \
+			|| missed="$$missed $$each"; echo; \
+	done; test -z "$$missed" || { echo "targets missed by:$$missed"; exit 1; }
 
 $(READY): pyproject.toml constraints.txt Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -43,18 +43,22 @@ class LoadModel(Protocol):
 class Measure(Protocol):
     """The type of the ``measure`` fixture."""
 
-    def __call__(
+    def __call__(  # noqa: PLR0913 - each is a word of the workload
         self,
         model: LoadedModel,
         *,
         prompt_tokens: int = 512,
         new_tokens: int = 128,
+        batch: int = 1,
+        depth: int = 0,
         seed: int = 0,
         name: str | None = None,
     ) -> Measurement:
         """Time ``new_tokens`` tokens after a prompt of ``prompt_tokens``, ten times and more.
 
-        The measurement is judged by the test's ``perf`` limits after its body has returned.
+        ``batch``: so many sequences in step. ``depth``: tokens that each holds already when the
+        clock starts. The measurement is judged by the test's ``perf`` limits after its body has
+        returned.
         ``name`` tells several measurements of one test apart.
         """
         ...
@@ -96,11 +100,13 @@ def measure(request: pytest.FixtureRequest) -> Measure:
     """Callable that measures a loaded model."""
     run = _test_run(request)
 
-    def measure_it(
+    def measure_it(  # noqa: PLR0913 - as Measure
         model: LoadedModel,
         *,
         prompt_tokens: int = 512,
         new_tokens: int = 128,
+        batch: int = 1,
+        depth: int = 0,
         seed: int = 0,
         name: str | None = None,
     ) -> Measurement:
@@ -108,7 +114,13 @@ def measure(request: pytest.FixtureRequest) -> Measure:
         from pytest_llmperf.session import PerfError
 
         try:
-            workload = Workload(prompt_tokens=prompt_tokens, new_tokens=new_tokens, seed=seed)
+            workload = Workload(
+                prompt_tokens=prompt_tokens,
+                new_tokens=new_tokens,
+                batch=batch,
+                depth=depth,
+                seed=seed,
+            )
             return run.measure(model, workload, name)
         except (PerfError, ValueError) as error:
             raise pytest.fail.Exception(str(error), pytrace=False) from None

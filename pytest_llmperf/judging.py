@@ -112,8 +112,18 @@ class Judging:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Put a test's result on its report, which is all that crosses to xdist's controller."""
         report = yield
-        if TEST_RUN not in item.stash or (call.when != "call" and report.passed):
+        if TEST_RUN not in item.stash:
             return report
+        if call.when == "call" or not report.passed:
+            self._tell(item, call, report)
+        if call.when == "teardown":  # pytest keeps every item until the run ends
+            del item.stash[TEST_RUN]
+            item.stash.setdefault(JUDGED, []).clear()
+        return report
+
+    def _tell(
+        self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+    ) -> None:
         outcome, reason = _outcome(report, call)
         result = JudgedTest(
             test=item.nodeid if not item.nodeid.startswith("::") else item.path.name + item.nodeid,
@@ -122,9 +132,8 @@ class Judging:
             measurements=item.stash.get(JUDGED, []),
             reason=reason,
         )
-        report.llmperf = msgspec.to_builtins(result)  # type: ignore[attr-defined] # extra attributes of reports survive xdist
+        report.llmperf = msgspec.json.encode(result).decode()  # type: ignore[attr-defined] # extra attributes of reports survive xdist
         report.llmperf_verdict = str(result.verdict or "")  # type: ignore[attr-defined] # as above
-        return report
 
 
 def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[str, str | None]:

@@ -25,6 +25,11 @@ class PerfLimits(TypedDict, total=False):
     max_itl_p90_ms: float
     max_itl_p95_ms: float
     max_itl_p99_ms: float
+    max_icl_ms: float
+    max_icl_p50_ms: float
+    max_icl_p90_ms: float
+    max_icl_p95_ms: float
+    max_icl_p99_ms: float
     max_tpot_ms: float
     max_tpot_p50_ms: float
     max_tpot_p90_ms: float

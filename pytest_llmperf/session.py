@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_llmperf.backends import Backend, find_backend, installed_version, read_options
+from pytest_llmperf.backends import find_backend, installed_version
 from pytest_llmperf.backends.registry import BackendError
 from pytest_llmperf.child import Undead
 from pytest_llmperf.gate.budget import Limits
@@ -16,13 +16,14 @@ from pytest_llmperf.gate.verdict import judge, wants_confirmation
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.lease import LeaseError, cpu_lease
 from pytest_llmperf.hardware.requirement import Requirement, unmet
-from pytest_llmperf.measure import Measurement, Plan, Workload, measure
-from pytest_llmperf.models import ModelError, ModelFiles, ModelSpec, ModelUnavailable, resolve
+from pytest_llmperf.measure import Instruments, Measurement, Plan, Workload, measure
+from pytest_llmperf.models import ModelError, ModelSpec, ModelUnavailable
 from pytest_llmperf.options import Settings
 from pytest_llmperf.report.progress import Progress
 from pytest_llmperf.report.result import JudgedMeasurement, judged
 from pytest_llmperf.worker.errors import EngineNotInstalled, WorkerError
-from pytest_llmperf.worker.pool import LoadedModel, Loading, WorkerPool
+from pytest_llmperf.worker.loading import Loading, choose, not_installed, prepare
+from pytest_llmperf.worker.pool import LoadedModel, WorkerPool
 
 
 class Unmet(Exception):
@@ -58,11 +59,15 @@ class Session:
     hardware: Hardware
 
     def __post_init__(self) -> None:
-        self.pool = WorkerPool(self.folder)
+        self.instruments = Instruments(self.hardware)
+        self.pool = WorkerPool(self.folder, self.instruments)
 
     def close(self) -> None:
-        """End every worker."""
-        self.pool.close()
+        """End every worker, and what watches them."""
+        try:
+            self.pool.close()
+        finally:
+            self.instruments.close()
         self.progress.clear()
 
     def test(self, nodeid: str) -> RunningTest:
@@ -89,7 +94,7 @@ class RunningTest:
             except BackendError as error:
                 raise PerfError(str(error)) from None
             if installed_version(backend) is None:
-                lacking = _not_installed(backend)
+                lacking = not_installed(backend)
         if lacking is not None:
             raise NotRequired(lacking)
 
@@ -113,30 +118,16 @@ class RunningTest:
             option = "--llmperf-model" if source is None else "--llmperf-backend"
             raise PerfError(f"load_model: give {missing}=…, or run with {option}=…")
         with _explained():
-            backend = find_backend(backend_name)
-            if installed_version(backend) is None:
-                raise Unmet(_not_installed(backend))
-            chosen = read_options(backend, options)
-            spec = _spec(source, quantization, seed, backend)
+            backend, chosen = choose(backend_name, options)
             with self._showing(f"{backend.name} loads {source}") as say, _turn(say):
-                loading = Loading(
-                    spec=spec,
-                    files=self._files(spec, backend),
-                    backend=backend,
-                    options=chosen,
+                loading = prepare(
+                    ModelSpec(source, quantization, seed),
+                    backend,
+                    chosen,
                     timeout_s=self.limits.timeout_s or settings.timeout_s,
+                    progress=lambda stage, part: say(f"{stage} {part:.0%}"),
                 )
                 return self.session.pool.load(loading, say)
-
-    def _files(self, spec: ModelSpec, backend: Backend) -> ModelFiles | None:
-        if backend.model_format is None:
-            return None
-        say = self.session.progress.say
-        return resolve(
-            spec,
-            backend.model_format,
-            progress=lambda stage, fraction: say(f"{spec.source}: {stage} {fraction:.0%}"),
-        )
 
     def measure(self, model: LoadedModel, workload: Workload, name: str | None) -> Measurement:
         """Measure one workload; judged when the test's body has returned. Raises PerfError."""
@@ -164,7 +155,9 @@ class RunningTest:
             )
         what = f"{model.backend} {model.loading.spec.source}"
         with _explained(), self._showing(what) as say, _turn(say):
-            return measure(model, workload, plan, name=label, progress=say)
+            return measure(
+                model, workload, plan, self.session.instruments, name=label, progress=say
+            )
 
     def judge(self, *, may_confirm: bool = True) -> list[JudgedMeasurement]:
         """Judge every measurement, confirming in a fresh worker what is near its limit.
@@ -233,13 +226,3 @@ def _explained() -> Iterator[None]:
         raise Unmet(str(error)) from None
     except (ModelError, BackendError, WorkerError, LeaseError, Undead) as error:
         raise PerfError(str(error)) from None
-
-
-def _spec(source: str, quantization: str | None, seed: int, backend: Backend) -> ModelSpec:
-    if quantization is None and source.startswith("synthetic:"):
-        quantization = backend.default_quantization
-    return ModelSpec(source, quantization, seed)
-
-
-def _not_installed(backend: Backend) -> str:
-    return f"backend {backend.name} is not installed: {backend.install}"

@@ -1,5 +1,6 @@
 """Who runs the model? One adapter per engine behind one protocol."""
 
+from pytest_llmperf.backends.device import AllocatorPeak
 from pytest_llmperf.backends.protocol import (
     Backend,
     BackendOptions,
@@ -7,7 +8,9 @@ from pytest_llmperf.backends.protocol import (
     EngineFacts,
     EngineMissing,
     EngineRefused,
+    EngineTimings,
     OptionValue,
+    Request,
 )
 from pytest_llmperf.backends.registry import (
     BackendError,
@@ -21,6 +24,7 @@ from pytest_llmperf.backends.registry import (
 from pytest_llmperf.backends.timeline import Timeline
 
 __all__ = [
+    "AllocatorPeak",
     "Backend",
     "BackendError",
     "BackendOptions",
@@ -28,7 +32,9 @@ __all__ = [
     "EngineFacts",
     "EngineMissing",
     "EngineRefused",
+    "EngineTimings",
     "OptionValue",
+    "Request",
     "Timeline",
     "UnknownBackend",
     "UnknownOption",

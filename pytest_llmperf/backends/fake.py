@@ -14,13 +14,15 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pytest_llmperf.backends.protocol import (
     BackendOptions,
+    Engine,
     EngineFacts,
+    EngineTimings,
     ModelFormat,
+    Request,
 )
 from pytest_llmperf.backends.timeline import Timeline
 from pytest_llmperf.models import ModelFiles
@@ -56,6 +58,10 @@ class FakeOptions(BackendOptions, frozen=True, kw_only=True):
     """The first so many samples run at half speed."""
     token_times_ms: list[float] | None = None
     """Instants of the tokens after the request, in ms; overrides the speeds. The list repeats."""
+    chunk_tokens: int = 1
+    """Deliver so many tokens together, at the time of the last of them."""
+    engine_clock: float | None = None
+    """The engine's own clock shows this share of the true times; None: it has no clock."""
     ram_mib: int = 0
     """Private memory really taken at load, in MiB."""
     spike_mib: int = 0
@@ -108,7 +114,7 @@ class Fake:
         return FakeEngine(self, options, invocation)
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     """A script being played."""
 
     def __init__(self, backend: Fake, script: FakeOptions, invocation: int) -> None:
@@ -116,6 +122,7 @@ class FakeEngine:
         self._script = script
         self._invocation = invocation
         self._samples = 0
+        self._gaps: list[float] = []
         self._random = random.Random(f"fake:{invocation}")  # noqa: S311 - a script, not a secret
         self._memory = _touch(script.ram_mib)
         self._strike("load")
@@ -133,21 +140,46 @@ class FakeEngine:
             build="scripted: virtual times, no model",
         )
 
-    def generate(self, prompt: Sequence[int], new_tokens: int, timeline: Timeline) -> None:
-        """Play one request."""
+    def generate(self, request: Request, timeline: Timeline) -> None:
+        """Play one request; a batch takes as long as a single sequence."""
         script = self._script
-        count = max(0, new_tokens - script.missing_tokens) + script.extra_tokens
-        gaps = self._gaps_s(len(prompt), count)
+        prompt = request.prompts[0]
+        count = max(0, request.new_tokens - script.missing_tokens) + script.extra_tokens
+        gaps = self._gaps_s(len(prompt) - request.depth, count)
+        self._gaps = gaps
         self._samples += 1
+        self._backend.pass_time(request.depth / self._speed(script.prefill_tps))
         timeline.start()
         self._strike("prefill")
         spike = _touch(script.spike_mib)
+        waiting: list[int] = []
         for position, gap in enumerate(gaps):
             if position == max(1, count // 2):
                 self._strike("decode")
             self._backend.pass_time(gap)
-            timeline.token((prompt[0] + position) % 32000)
+            waiting.append((prompt[0] + position) % 32000)
+            if len(waiting) == script.chunk_tokens or position == count - 1:
+                self._deliver(waiting, request.batch, timeline)
+                waiting = []
         del spike
+
+    def _deliver(self, tokens: list[int], batch: int, timeline: Timeline) -> None:
+        if self._script.chunk_tokens > 1:
+            timeline.chunk(tokens)
+        elif batch > 1:
+            timeline.step(tokens * batch)
+        else:
+            timeline.token(tokens[0])
+
+    def timings(self) -> EngineTimings | None:
+        """The scripted times as the scripted clock shows them."""
+        share = self._script.engine_clock
+        if share is None:
+            return None
+        prefill_s, *decode_s = (gap * share for gap in self._gaps)
+        return EngineTimings(
+            total_s=prefill_s + sum(decode_s), prefill_s=prefill_s, decode_s=sum(decode_s)
+        )
 
     def _gaps_s(self, prompt_tokens: int, count: int) -> list[float]:
         script = self._script

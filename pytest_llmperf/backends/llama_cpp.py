@@ -1,26 +1,23 @@
-"""llama.cpp, through the low-level decode loop of llama-cpp-python.
-
-The loop is the one of llama.cpp's own tools: decode, sample greedily, feed the token back. The
-binding's generator is not slower where its settings match (benchmarks/decode_loop.py), but it
-reuses a common prefix of the last prompt and hides where a token's time is taken.
-"""
+"""llama.cpp, through the low-level interface of llama-cpp-python."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
+from pytest_llmperf.backends.llama_sequences import LlamaSequences
 from pytest_llmperf.backends.protocol import (
     BackendOptions,
+    Engine,
     EngineFacts,
     EngineMissing,
     EngineRefused,
+    EngineTimings,
     ModelFormat,
+    Request,
 )
 from pytest_llmperf.hardware import usable_cores
 from pytest_llmperf.models import ModelFiles
@@ -36,7 +33,9 @@ class LlamaCppOptions(BackendOptions, frozen=True, kw_only=True):
     """Options of ``load_model(..., backend="llama-cpp")``, named as llama.cpp names them."""
 
     n_ctx: int = 2048
-    """Context in tokens: prompt and generated tokens together."""
+    """Context in tokens: prompt and generated tokens of all sequences together."""
+    n_seq_max: int = 1
+    """Sequences decoded at once; each has an equal share of ``n_ctx``."""
     n_batch: int = 2048
     """Prompt tokens handed over at once."""
     n_ubatch: int = 512
@@ -82,8 +81,8 @@ class LlamaCpp:
         return LlamaCppEngine(model, options)
 
 
-class LlamaCppEngine:
-    """A GGUF model with one context of one sequence."""
+class LlamaCppEngine(Engine):
+    """A GGUF model with one context."""
 
     def __init__(self, model: ModelFiles, options: LlamaCppOptions) -> None:
         import llama_cpp
@@ -93,9 +92,10 @@ class LlamaCppEngine:
         self._lib.llama_backend_init()
         self._model = self._load_model(model.path, options)
         self._context = self._make_context(options)
-        self._sampler = self._lib.llama_sampler_init_greedy()
         vocabulary = self._lib.llama_model_get_vocab(self._model)
         self._vocab_size = int(self._lib.llama_vocab_n_tokens(vocabulary))
+        self._sequences = LlamaSequences(self._lib, self._context, self._vocab_size)
+        self._prompt_tokens = 0
         self._options = options
 
     def _load_model(self, path: str, options: LlamaCppOptions) -> Any:
@@ -115,8 +115,14 @@ class LlamaCppEngine:
 
     def _make_context(self, options: LlamaCppOptions) -> Any:
         lib = self._lib
+        if options.n_batch < options.n_seq_max:
+            raise EngineRefused(
+                f"n_batch={options.n_batch} cannot hold a token of each of "
+                f"n_seq_max={options.n_seq_max} sequences"
+            )
         params = lib.llama_context_default_params()
         params.n_ctx = options.n_ctx
+        params.n_seq_max = options.n_seq_max
         params.n_batch = min(options.n_batch, options.n_ctx)
         params.n_ubatch = min(options.n_ubatch, options.n_ctx)
         params.n_threads = options.n_threads or usable_cores()
@@ -126,7 +132,8 @@ class LlamaCppEngine:
         context = lib.llama_init_from_model(self._model, params)
         if not context:
             raise EngineRefused(
-                f"llama.cpp could not make a context of n_ctx={options.n_ctx}; its log says why"
+                f"llama.cpp could not make a context of n_ctx={options.n_ctx} for "
+                f"{options.n_seq_max} sequences; its log says why"
             )
         return context
 
@@ -143,38 +150,48 @@ class LlamaCppEngine:
         )
         return EngineFacts(
             vocab_size=self._vocab_size,
-            context_tokens=in_force.n_ctx,
+            context_tokens=int(lib.llama_n_ctx_seq(context)),
             options=msgspec.to_builtins(in_force),
             build=lib.llama_print_system_info().decode(errors="replace").strip(),
+            batch=in_force.n_seq_max,
+            batch_remedy=f"load with n_seq_max=… and n_ctx={in_force.n_ctx} times as many",
+            device=self._device(),
+            threads=in_force.n_threads,
+            kv_element_bytes=2.0,  # F16, the default type of both caches
         )
 
-    def generate(self, prompt: Sequence[int], new_tokens: int, timeline: Timeline) -> None:
-        """Read the prompt in batches, then decode token by token."""
-        lib, context, sampler = self._lib, self._context, self._sampler
-        decode, sample, one = lib.llama_decode, lib.llama_sampler_sample, lib.llama_batch_get_one
-        step = int(lib.llama_n_batch(context))
-        tokens = (ctypes.c_int32 * len(prompt))(*prompt)
-        parts = [
-            (ctypes.c_int32 * len(part)).from_buffer(tokens, 4 * start)
-            for start in range(0, len(prompt), step)
-            for part in (prompt[start : start + step],)
-        ]
-        last = (ctypes.c_int32 * 1)()
-        lib.llama_memory_clear(lib.llama_get_memory(context), False)
+    def _device(self) -> str:
+        """``cpu``, ``gpu``, or ``cpu and gpu`` where some of the layers or the head stay behind."""
+        asked = self._options.n_gpu_layers
+        if asked == 0 or not self._lib.llama_supports_gpu_offload():
+            return "cpu"
+        all_layers = int(self._lib.llama_model_n_layer(self._model)) + 1
+        return "gpu" if asked < 0 or asked >= all_layers else "cpu and gpu"
+
+    def generate(self, request: Request, timeline: Timeline) -> None:
+        """Read the prompts in batches, then decode one token of each sequence at a time."""
+        sequences, prompts, depth = self._sequences, request.prompts, request.depth
+        length = len(prompts[0])
+        self._prompt_tokens = length - depth
+        arrived = timeline.step if len(prompts) > 1 else lambda tokens: timeline.token(tokens[0])
+        sequences.clear()
+        if depth:
+            sequences.read(prompts, 0, depth)
+        sequences.settle()
         timeline.start()
-        for part in parts:
-            _check(decode(context, one(part, len(part))))
-        token = sample(sampler, context, -1)
-        timeline.token(token)
-        for _ in range(new_tokens - 1):
-            last[0] = token
-            _check(decode(context, one(last, 1)))
-            token = sample(sampler, context, -1)
-            timeline.token(token)
+        tokens = sequences.read(prompts, depth, length)
+        arrived(tokens)
+        for position in range(length, length + request.new_tokens - 1):
+            tokens = sequences.decode(tokens, position)
+            arrived(tokens)
+
+    def timings(self) -> EngineTimings | None:
+        """llama.cpp's own clocks over the last request."""
+        return self._sequences.timings(self._prompt_tokens)
 
     def close(self) -> None:
-        """Free sampler, context and model."""
-        self._lib.llama_sampler_free(self._sampler)
+        """Free batch, context and model."""
+        self._sequences.close()
         self._lib.llama_free(self._context)
         self._lib.llama_model_free(self._model)
 
@@ -196,8 +213,3 @@ def _log_to_stderr(lib: Any) -> Any:
     callback = lib.llama_log_callback(write)
     lib.llama_log_set(callback, None)
     return callback
-
-
-def _check(status: int) -> None:
-    if status != 0:
-        raise RuntimeError(f"llama_decode failed with status {status}")

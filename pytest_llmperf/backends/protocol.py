@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
+from pytest_llmperf.backends.device import AllocatorPeak
 from pytest_llmperf.backends.timeline import Clock, Timeline
 from pytest_llmperf.models import ModelFiles
 
@@ -28,11 +28,54 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     vocab_size: int
     """Number of token ids that a prompt may contain."""
     context_tokens: int
-    """Prompt and generated tokens that one request may take together."""
+    """Tokens of context, prompt and generated, that one sequence may take together."""
     options: dict[str, OptionValue]
     """Every option in force, defaults resolved."""
     build: str = ""
     """What the engine says it was built with, for the reader of a report."""
+    batch: int | None = None
+    """Sequences that it can decode at once; None: as many as fit into memory."""
+    batch_remedy: str = ""
+    """What to ask for to get more of them."""
+    device: str = "cpu"
+    """Where the weights are: ``cpu``, ``cuda:0``, ``mps``, or ``gpu`` where it is not said."""
+    threads: int | None = None
+    """Threads that compute on the CPU."""
+    weight_element_bytes: float | None = None
+    """Size of a weight in memory where all are held in one type; None: as in the files."""
+    kv_element_bytes: float | None = None
+    """Size of one number in the KV cache; None: not known."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What one sample asks of an engine: a batch of sequences, decoded in step."""
+
+    prompts: list[list[int]]
+    """Token ids, (batch, depth + prompt tokens); all sequences are equally long."""
+    new_tokens: int
+    """Tokens to generate for each sequence."""
+    depth: int = 0
+    """So many of the first tokens of each sequence are read before the clock starts."""
+
+    @property
+    def batch(self) -> int:
+        """Number of sequences."""
+        return len(self.prompts)
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens of context that one sequence takes."""
+        return len(self.prompts[0]) + self.new_tokens
+
+
+class EngineTimings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine's own clock says of the last request, in seconds."""
+
+    total_s: float
+    """t_0 to t_n, without the time between the engine's calls."""
+    prefill_s: float | None = None
+    """None where the engine does not tell the phases apart."""
+    decode_s: float | None = None
 
 
 class BackendOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,15 +89,29 @@ class Engine(Protocol):
         """Describe the engine as it was loaded."""
         ...
 
-    def generate(self, prompt: Sequence[int], new_tokens: int, timeline: Timeline) -> None:
-        """Generate ``new_tokens`` tokens greedily after ``prompt`` (token ids), ignoring any end.
+    def generate(self, request: Request, timeline: Timeline) -> None:
+        """Decode every sequence of ``request`` greedily, in step, ignoring any end of sequence.
 
-        Calls ``timeline.start()`` when the request is handed to the engine, and
-        ``timeline.token(id)`` as soon as each token is available to the caller. Nothing of an
-        earlier request may be reused. What does not fit into ``facts().context_tokens`` is
-        refused before it gets here.
+        Reads the first ``depth`` tokens of each sequence and waits for the device, then calls
+        ``timeline.start()`` when the rest is handed over. Calls ``timeline.token(id)`` as soon as
+        the token is available to the caller, ``timeline.step(ids)`` with one of each sequence
+        for a batch, ``timeline.chunk(ids)`` where an engine delivers several at once. Nothing of
+        an earlier request may be reused. What does not fit into ``facts()`` is refused before it
+        gets here.
         """
         ...
+
+    def timings(self) -> EngineTimings | None:
+        """Tell what the engine itself measured of the last request; None: it does not."""
+        return None
+
+    def device_peaks(self) -> list[AllocatorPeak]:
+        """Tell what the engine's allocator took on each GPU; empty: it has none that tells."""
+        return []
+
+    def reset_device_peaks(self) -> None:
+        """Start new peaks."""
+        return
 
     def close(self) -> None:
         """Give the model's memory back."""

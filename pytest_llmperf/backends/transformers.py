@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
+from pytest_llmperf.backends.device import AllocatorPeak, reset_torch_peaks, torch_device_peaks
 from pytest_llmperf.backends.protocol import (
     BackendOptions,
+    Engine,
     EngineFacts,
     EngineMissing,
     EngineRefused,
     ModelFormat,
+    Request,
 )
 from pytest_llmperf.hardware import usable_cores
 from pytest_llmperf.models import ModelFiles
@@ -68,7 +70,7 @@ class Transformers:
         return TransformersEngine(model, options)
 
 
-class TransformersEngine:
+class TransformersEngine(Engine):
     """A causal language model on one device."""
 
     def __init__(self, model: ModelFiles, options: TransformersOptions) -> None:
@@ -99,6 +101,7 @@ class TransformersEngine:
     def facts(self) -> EngineFacts:
         """Describe the engine, with the device, element type and attention really in use."""
         config = self._model.config
+        packed = getattr(config, "quantization_config", None) is not None
         in_force = msgspec.structs.replace(
             self._options,
             device=str(self._device),
@@ -112,22 +115,50 @@ class TransformersEngine:
             context_tokens=int(getattr(config, "max_position_embeddings", None) or 2**31),
             options=options,
             build=f"torch {self._torch.__version__}",
+            device=str(self._device),
+            threads=int(self._torch.get_num_threads()) if self._device.type == "cpu" else None,
+            weight_element_bytes=None if packed else float(self._model.dtype.itemsize),
+            kv_element_bytes=float(self._model.dtype.itemsize),
         )
 
-    def generate(self, prompt: Sequence[int], new_tokens: int, timeline: Timeline) -> None:
-        """Run ``generate``; the streamer receives a token after generate's own copy to the host."""
+    def generate(self, request: Request, timeline: Timeline) -> None:
+        """Run ``generate``; the streamer receives a step after generate's own copy to the host."""
         torch = self._torch
         with torch.inference_mode():
-            inputs = torch.tensor([list(prompt)], dtype=torch.long, device=self._device)
+            inputs = torch.tensor(request.prompts, dtype=torch.long, device=self._device)
             mask = torch.ones_like(inputs)
+            kept = self._read_ahead(inputs[:, : request.depth]) if request.depth else {}
             streamer = _TimelineStreamer(timeline)
+            self._settle()
             timeline.start()
             self._model.generate(
                 inputs,
                 attention_mask=mask,
-                max_new_tokens=new_tokens,
+                max_new_tokens=request.new_tokens,
                 streamer=streamer,
+                **kept,
             )
+
+    def _read_ahead(self, inputs: Any) -> dict[str, Any]:
+        """The cache after these tokens, as an argument of ``generate``."""
+        import transformers
+
+        cache = transformers.DynamicCache(config=self._model.config)
+        self._model(inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return {"past_key_values": cache}
+
+    def _settle(self) -> None:
+        """Wait until the device has done everything that was asked before."""
+        if self._device.type in ("cuda", "mps"):
+            getattr(self._torch, self._device.type).synchronize()
+
+    def device_peaks(self) -> list[AllocatorPeak]:
+        """Peaks of torch's allocator on each GPU."""
+        return torch_device_peaks(self._torch)
+
+    def reset_device_peaks(self) -> None:
+        """Start new peaks of torch's allocator."""
+        reset_torch_peaks(self._torch)
 
     def close(self) -> None:
         """Drop the model, and with it its memory."""
@@ -142,10 +173,13 @@ class _TimelineStreamer:
         self._prompt_seen = False
 
     def put(self, value: Any) -> None:
-        """Take one step's token, a host tensor of shape (1,)."""
-        if self._prompt_seen:
+        """Take one step's tokens, a host tensor of shape (batch,)."""
+        if not self._prompt_seen:
+            self._prompt_seen = True
+        elif len(value) == 1:
             self._timeline.token(int(value[0]))
-        self._prompt_seen = True
+        else:
+            self._timeline.step(value.tolist())
 
     def end(self) -> None:
         """Nothing is left to do when generation ends."""

@@ -7,7 +7,7 @@ import importlib.metadata
 import sys
 from collections.abc import Sequence
 
-from pytest_llmperf.cli import doctor
+from pytest_llmperf.cli import doctor, run
 
 USAGE = 2
 TOOL_FAILED = 4
@@ -29,10 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pytest-llmperf",
-        description="Look at this machine and its engines. To measure: pytest --llmperf",
+        description="Look at this machine, its engines and its models. To gate: pytest --llmperf",
     )
     version = importlib.metadata.version("pytest-llmperf")
     parser.add_argument("--version", action="version", version=f"pytest-llmperf {version}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     doctor.add_command(commands)
+    run.add_command(commands)
     return parser

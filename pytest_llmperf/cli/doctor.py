@@ -17,11 +17,12 @@ from pytest_llmperf.backends import Backend, backend_names, find_backend, instal
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Accelerator, Hardware
 from pytest_llmperf.measure import Workload
-from pytest_llmperf.models import ModelError, ModelSpec, ModelUnavailable, resolve
+from pytest_llmperf.models import ModelError, ModelSpec, ModelUnavailable
 from pytest_llmperf.report import words
 from pytest_llmperf.worker.errors import EngineNotInstalled, WorkerError, known_remedy
+from pytest_llmperf.worker.loading import prepare
 from pytest_llmperf.worker.messages import Generate, Generated
-from pytest_llmperf.worker.pool import Loading, WorkerPool
+from pytest_llmperf.worker.pool import WorkerPool
 
 MODEL = "synthetic:llama-15m"
 WORKLOAD = Workload(prompt_tokens=16, new_tokens=8)
@@ -129,22 +130,13 @@ def remedy_for(backend: str, report: str) -> str | None:
 
 
 def _generate(backend: Backend) -> str:
-    spec = ModelSpec(MODEL, backend.default_quantization)
-    files = None if backend.model_format is None else resolve(spec, backend.model_format)
-    loading = Loading(
-        spec=spec,
-        files=files,
-        backend=backend,
-        options=backend.options_type(),
-        timeout_s=TIMEOUT_S,
-    )
+    loading = prepare(ModelSpec(MODEL), backend, backend.options_type(), timeout_s=TIMEOUT_S)
     with tempfile.TemporaryDirectory(prefix="pytest-llmperf-doctor-") as folder:
         pool = WorkerPool(Path(folder))
         try:
             model = pool.load(loading)
-            prompt = WORKLOAD.prompt(0, model.engine.vocab_size)
-            request = Generate(prompt=prompt, new_tokens=WORKLOAD.new_tokens)
-            answer = model.worker.ask(request, TIMEOUT_S)
+            request = WORKLOAD.request(0, model.engine.vocab_size)
+            answer = model.worker.ask(Generate(request=request), TIMEOUT_S)
         finally:
             pool.close()
     if not isinstance(answer, Generated) or answer.count != WORKLOAD.new_tokens:

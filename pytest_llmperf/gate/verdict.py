@@ -65,8 +65,7 @@ def judge(
     checks = tuple(_check(budget, measurement, confirmation) for budget in limits.budgets)
     verdicts = [check.verdict for check in checks]
     reasons = [
-        f"{check.budget.text}: {check.budget.keyword.metric.name} was not measured by "
-        f"{measurement.backend} on this machine"
+        f"{check.budget.text}: {_undecided(check.budget, measurement)}"
         for check in checks
         if check.verdict is Verdict.INCONCLUSIVE
     ]
@@ -88,11 +87,15 @@ def wants_confirmation(measurement: Measurement, limits: Limits) -> bool:
     """Whether any value is so near its limit that one process is not enough to tell."""
     if measurement.invalid:
         return False
-    return any(
-        value is not None and is_near(value, budget)
-        for budget in limits.budgets
-        for value in (value_of(measurement, budget),)
-    )
+    return any(is_near_in(measurement, budget) for budget in limits.budgets)
+
+
+def is_near_in(measurement: Measurement, budget: Budget) -> bool:
+    """Whether either end of what was measured is near the limit; False where it is absent."""
+    value = value_of(measurement, budget)
+    if value is None:
+        return False
+    return is_near(value, budget) or is_near(value - _doubt(measurement, budget), budget)
 
 
 def is_near(value: float, budget: Budget) -> bool:
@@ -114,9 +117,44 @@ def _check(budget: Budget, measurement: Measurement, confirmation: Measurement |
     measured = value_of(measurement, budget)
     if measured is None:
         return Check(budget, Verdict.INCONCLUSIVE, None)
-    confirmed = None
-    if confirmation is not None and is_near(measured, budget):
-        confirmed = value_of(confirmation, budget)
+    second = confirmation if is_near_in(measurement, budget) else None
+    if second is not None and not _alike(measurement, second, budget):
+        second = None
+    confirmed = None if second is None else value_of(second, budget)
+    seen = [measurement] if second is None or confirmed is None else [measurement, second]
     decided = measured if confirmed is None else (measured + confirmed) / 2
-    verdict = Verdict.OVER_BUDGET if budget.broken_by(decided) else Verdict.PASSED
+    least = decided - sum(_doubt(each, budget) for each in seen) / len(seen)
+    if not budget.broken_by(decided):
+        verdict = Verdict.PASSED
+    elif budget.broken_by(least):
+        verdict = Verdict.OVER_BUDGET
+    else:
+        verdict = Verdict.INCONCLUSIVE
     return Check(budget, verdict, measured, confirmed, decided)
+
+
+def _doubt(measurement: Measurement, budget: Budget) -> float:
+    """By how much the truth can lie below the value: bounds, and what the kernel may hide."""
+    quantity = measurement.metrics[budget.keyword.metric.name]
+    return quantity.median - quantity.least
+
+
+def _alike(first: Measurement, second: Measurement, budget: Budget) -> bool:
+    """Whether the second value can confirm the first: no warm load confirms a cold one."""
+    if budget.keyword.metric.name != "load":
+        return True
+    return first.load_facts.temperature == second.load_facts.temperature
+
+
+def _undecided(budget: Budget, measurement: Measurement) -> str:
+    """Why a budget can neither be kept nor broken."""
+    name = budget.keyword.metric.name
+    quantity = measurement.metrics.get(name)
+    if quantity is None:
+        why = measurement.absent.get(name)
+        missing = f"{name} was not measured by {measurement.backend} on this machine"
+        return f"{missing}: {why}" if why else missing
+    return (
+        f"the truth lies between {quantity.least:.4g} and {quantity.median:.4g} {quantity.unit}, "
+        f"and the limit between them ({quantity.how})"
+    )

@@ -182,14 +182,14 @@ def _ask(variables: Mapping[str, str], deadline_s: float) -> Answer | str:
             asked = child.start(
                 # -P: nothing in the user's working directory stands in for a module of ours.
                 [sys.executable, "-P", "-m", _PROGRAM],
-                environment=_importable(variables),
+                environment=importable(variables),
                 stdout=stdout,
                 stderr=stderr,
             )
         except OSError as error:
             return f"NVIDIA GPUs are unknown: no process could be started to ask ({error})"
         in_time = asked.wait_for_exit(deadline_s)
-        code = _end(asked)
+        code = end(asked)
         if not in_time:
             return (
                 f"NVML did not answer within {deadline_s:g} s: the NVIDIA driver hangs; run "
@@ -198,7 +198,7 @@ def _ask(variables: Mapping[str, str], deadline_s: float) -> Answer | str:
         return _answer(code, stdout, stderr)
 
 
-def _end(asked: Child) -> int | None:
+def end(asked: Child) -> int | None:
     """End the child; None if it cannot be ended, which is how a hung driver holds a process.
 
     A process inside a driver call that never returns does not react to SIGKILL; waiting for it
@@ -214,7 +214,7 @@ def _end(asked: Child) -> int | None:
 
 
 def _answer(code: int | None, stdout: IO[bytes], stderr: IO[bytes]) -> Answer | str:
-    last_words = _last_line(stderr)[-_LAST_WORDS:]
+    last_words = last_line(stderr)[-_LAST_WORDS:]
     said = f' (last words: "{last_words}")' if last_words else ""
     if code is not None and code < 0:
         return (
@@ -224,12 +224,12 @@ def _answer(code: int | None, stdout: IO[bytes], stderr: IO[bytes]) -> Answer | 
     if code != 0:
         return f"asking NVML failed with exit code {code}{said}: check 'nvidia-smi'"
     try:
-        return msgspec.json.decode(_last_line(stdout), type=Answer)
+        return msgspec.json.decode(last_line(stdout), type=Answer)
     except msgspec.MsgspecError as error:
         return f"NVML gave an unreadable answer ({error}){said}: check 'nvidia-smi'"
 
 
-def _last_line(stream: IO[bytes]) -> str:
+def last_line(stream: IO[bytes]) -> str:
     """The last line; interpreters print greetings of their own before ours."""
     stream.seek(0)
     return next(reversed(list(_lines(stream))), "")
@@ -242,7 +242,7 @@ def _lines(stream: IO[bytes]) -> Iterator[str]:
             yield text
 
 
-def _importable(variables: Mapping[str, str]) -> dict[str, str]:
+def importable(variables: Mapping[str, str]) -> dict[str, str]:
     """The environment in which a child finds this package where we found it.
 
     From a checkout our parent folder is on the path by the grace of the working directory only.

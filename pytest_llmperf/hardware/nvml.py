@@ -1,8 +1,9 @@
-"""What does NVIDIA's driver library say? The child process that asks, and the only place it is.
+"""What does NVIDIA's driver library say? The child process that asks once.
 
 Run as ``python -m pytest_llmperf.hardware.nvml``; prints one
 :class:`~pytest_llmperf.hardware.nvidia.Answer` as a line of JSON. Whatever the library itself
-prints goes to stderr. Source: NVIDIA's NVML API reference (nvml.h).
+prints goes to stderr. :mod:`pytest_llmperf.hardware.nvml_watch` asks again and again; no other
+process loads the library. Source: NVIDIA's NVML API reference (nvml.h).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -40,23 +42,37 @@ def ask() -> Answer:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        return Answer(error_code=_code(error), error_text=str(error))
-    library = _Library(pynvml)
+        return Answer(error_code=error_code(error), error_text=str(error))
+    library = Library(pynvml)
     try:
         devices = tuple(library.devices())
         driver = library.optional(pynvml.nvmlSystemGetDriverVersion)
     except pynvml.NVMLError as error:
-        return Answer(error_code=_code(error), error_text=str(error))
+        return Answer(error_code=error_code(error), error_text=str(error))
     finally:
         library.optional(pynvml.nvmlShutdown)
     return Answer(driver=driver, devices=devices, troubles=tuple(library.troubles))
 
 
-def _code(error: Exception) -> int:
+def error_code(error: Exception) -> int:
+    """The number in nvml.h of an error that the library raised; 0 if it has none."""
     return int(getattr(error, "value", 0))
 
 
-class _Library:
+@dataclass(frozen=True)
+class Unit:
+    """One GPU or MIG instance, as the library knows it."""
+
+    index: int
+    """The GPU's place in the library's own order, which is not CUDA's."""
+    handle: Any
+    parent: Any
+    """Answers what an instance does not; of an undivided GPU the handle itself."""
+    name: str
+    mig: str | None
+
+
+class Library:
     """The initialized library, and the troubles met with single devices."""
 
     def __init__(self, pynvml: Any) -> None:
@@ -70,33 +86,46 @@ class _Library:
         except self.pynvml.NVMLError:
             return None
 
-    def devices(self) -> Iterator[Device]:
+    def units(self) -> Iterator[Unit]:
         """Every GPU, and in the place of a divided one its MIG instances."""
         for index in range(self.pynvml.nvmlDeviceGetCount()):
             try:
                 handle = self.pynvml.nvmlDeviceGetHandleByIndex(index)
                 name = str(self.pynvml.nvmlDeviceGetName(handle))
                 if self._is_divided(handle):
-                    yield from self._instances(index, handle, name)
+                    found = list(self._instances(index, handle, name))
                 else:
-                    yield self._device(handle, handle, name, None)
+                    found = [Unit(index, handle, handle, name, None)]
             except self.pynvml.NVMLError as error:
-                self.troubles.append(
-                    f"NVIDIA GPU {index} does not answer ({error}): check 'nvidia-smi' and 'dmesg'"
-                )
+                self._no_answer(index, error)
+            else:
+                yield from found
+
+    def devices(self) -> Iterator[Device]:
+        """What the units are."""
+        for unit in self.units():
+            try:
+                yield self._device(unit)
+            except self.pynvml.NVMLError as error:
+                self._no_answer(unit.index, error)
+
+    def _no_answer(self, index: int, error: Exception) -> None:
+        self.troubles.append(
+            f"NVIDIA GPU {index} does not answer ({error}): check 'nvidia-smi' and 'dmesg'"
+        )
 
     def _is_divided(self, handle: Any) -> bool:
         mode = self.optional(self.pynvml.nvmlDeviceGetMigMode, handle)
         return mode is not None and mode[0] == 1
 
-    def _instances(self, index: int, parent: Any, parent_name: str) -> Iterator[Device]:
+    def _instances(self, index: int, parent: Any, parent_name: str) -> Iterator[Unit]:
         """MIG instances; their indexes have gaps."""
         found = False
         for slot in range(self.pynvml.nvmlDeviceGetMaxMigDeviceCount(parent)):
             handle = self.optional(self.pynvml.nvmlDeviceGetMigDeviceHandleByIndex, parent, slot)
             if handle is not None:
                 found = True
-                yield self._device(handle, parent, parent_name, self._profile(handle))
+                yield Unit(index, handle, parent, parent_name, self._profile(handle))
         if not found:
             self.troubles.append(
                 f"NVIDIA GPU {index} ({parent_name}) is in MIG mode but has no instance: create "
@@ -115,44 +144,51 @@ class _Library:
             return "unknown"
         return f"{about.gpuInstanceSliceCount}g.{round(about.memorySizeMB / 1024)}gb"
 
-    def _device(self, handle: Any, parent: Any, name: str, mig: str | None) -> Device:
-        """``parent`` answers what an instance does not: compute capability and bus address."""
+    def _device(self, unit: Unit) -> Device:
         pynvml = self.pynvml
-        memory_bytes, integrated = self._memory(handle)
-        capability = self.optional(pynvml.nvmlDeviceGetCudaComputeCapability, parent)
-        pci = self.optional(pynvml.nvmlDeviceGetPciInfo, parent)
-        uuid = self.optional(pynvml.nvmlDeviceGetUUID, handle)
+        memory = self.memory(unit.handle)
+        capability = self.optional(pynvml.nvmlDeviceGetCudaComputeCapability, unit.parent)
         return Device(
-            name=name,
-            integrated=integrated,
-            memory_bytes=memory_bytes,
-            uuid=None if uuid is None else str(uuid),
+            name=unit.name,
+            integrated=memory is None,
+            memory_bytes=None if memory is None else int(memory.total),
+            uuid=self.uuid(unit),
             compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
-            mig=mig,
-            pci=None if pci is None else str(pci.busId),
+            mig=unit.mig,
+            pci=self.pci(unit),
         )
 
-    def _memory(self, handle: Any) -> tuple[int | None, bool]:
-        """Bytes, and whether the GPU shares RAM: then the library does not support the question.
+    def uuid(self, unit: Unit) -> str | None:
+        """``GPU-…`` or ``MIG-…``; None if the library does not tell."""
+        uuid = self.optional(self.pynvml.nvmlDeviceGetUUID, unit.handle)
+        return None if uuid is None else str(uuid)
+
+    def pci(self, unit: Unit) -> str | None:
+        """``00000000:01:00.0``, hexadecimal; None if the library does not tell."""
+        pci = self.optional(self.pynvml.nvmlDeviceGetPciInfo, unit.parent)
+        return None if pci is None else str(pci.busId)
+
+    def memory(self, handle: Any) -> Any:
+        """``total`` and ``used`` in bytes; None: the GPU shares RAM, which is "not supported".
 
         Version 2 tells the driver's reserve apart from use; drivers before 510 lack it.
         """
         pynvml = self.pynvml
         try:
-            return int(pynvml.nvmlDeviceGetMemoryInfo(handle, pynvml.nvmlMemory_v2).total), False
+            return pynvml.nvmlDeviceGetMemoryInfo(handle, pynvml.nvmlMemory_v2)
         except pynvml.NVMLError as error:
-            if _code(error) not in (
+            if error_code(error) not in (
                 _NOT_SUPPORTED,
                 _FUNCTION_NOT_FOUND,
                 _ARGUMENT_VERSION_MISMATCH,
             ):
                 raise
         try:
-            return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total), False
+            return pynvml.nvmlDeviceGetMemoryInfo(handle)
         except pynvml.NVMLError as error:
-            if _code(error) != _NOT_SUPPORTED:
+            if error_code(error) != _NOT_SUPPORTED:
                 raise
-        return None, True
+        return None
 
 
 if __name__ == "__main__":

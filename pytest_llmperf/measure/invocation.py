@@ -8,13 +8,18 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from pytest_llmperf.measure.engine_clock import compare_clocks, disagreements
+from pytest_llmperf.measure.instruments import Instruments
 from pytest_llmperf.measure.measurement import Measurement
-from pytest_llmperf.measure.memory import MemoryPeak, MemoryWatch
-from pytest_llmperf.measure.quantity import Quantity, summarize
+from pytest_llmperf.measure.observer import Observer
+from pytest_llmperf.measure.requests import Progress, Requests
+from pytest_llmperf.measure.roofline import Roofline
+from pytest_llmperf.measure.summary import summarize_metrics
 from pytest_llmperf.measure.timeline import InvalidSample, Sample, read_sample
 from pytest_llmperf.measure.workload import Workload
+from pytest_llmperf.models.weight_files import changed_since
 from pytest_llmperf.worker.errors import EngineRefusal
-from pytest_llmperf.worker.messages import Generate, Generated
+from pytest_llmperf.worker.messages import Generated
 from pytest_llmperf.worker.pool import LoadedModel
 
 STEADY = 0.02
@@ -22,8 +27,6 @@ STEADY = 0.02
 _TRIPLE = 3
 _MOST_TRIPLES = 3
 _LEAST_SAMPLES = 5
-
-Progress = Callable[[str], None]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,12 +37,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Past it, fewer samples are taken, but never fewer than 5."""
     timeout_s: float = 600.0
     """How long one request may take before the worker counts as hung."""
+    watch: bool = True
+    """Whether memory and conditions are watched; off only to see what watching costs."""
 
 
 def measure(
     model: LoadedModel,
     workload: Workload,
     plan: Plan,
+    instruments: Instruments,
     *,
     name: str = "",
     progress: Progress | None = None,
@@ -52,21 +58,34 @@ def measure(
     """
     check_fits(model, workload)
     began = time.monotonic()
-    watch = MemoryWatch(model.worker.pid, model.load_peak_bytes, model.requests)
-    model.load_peak_bytes = watch.load_bytes
-    requests = _Requests(model, workload, plan, progress)
+    requests = Requests(model, workload, plan.timeout_s, progress)
+    observer = Observer(model, instruments, requests, watch=plan.watch)
+
+    def sample(answer: Generated) -> Sample:
+        return read_sample(answer, workload.prompt_tokens, workload.new_tokens, workload.batch)
+
     warmup: list[Sample] = []
     samples: list[Sample] = []
     invalid = None
     try:
-        warmup = warm_up(requests.next)
+        warmup = warm_up(lambda what: sample(requests.send(what)))
         count, findings = sample_count(warmup, plan)
         if not is_steady(warmup):
             findings.append(f"not steady after {len(warmup)} warm-up samples")
-        samples = [requests.next(f"sample {1 + i} of {count}") for i in range(count)]
+        samples = [sample(observer.take(f"sample {1 + i} of {count}")) for i in range(count)]
     except InvalidSample as error:
         invalid, findings, samples = str(error), [], []
-    memory = watch.read()
+    seen = observer.finish(valid=invalid is None)
+    clocks = compare_clocks(samples)
+    changed = changed_since(model.loading.stamps)
+    roofline = _place(model, workload, samples, instruments, changed)
+    metrics, absent = summarize_metrics(samples, model.load, seen, roofline)
+    findings += [*disagreements(clocks, model.backend), *seen.findings]
+    if roofline is not None:
+        findings += roofline.findings
+        invalid = invalid or roofline.invalid
+    if changed is not None:
+        findings.append(f"model file changed while it was measured: {changed}")
     return Measurement(
         name=name,
         spec=model.loading.spec,
@@ -78,55 +97,52 @@ def measure(
         invocation=model.invocation,
         warmup_samples=len(warmup),
         steady=is_steady(warmup),
-        metrics=summarize_metrics(samples, model.load_s, memory),
-        memory=memory,
+        metrics=metrics,
+        absent=absent,
+        load_facts=model.load,
+        memory=seen.memory,
+        devices=seen.devices,
+        conditions=seen.conditions,
+        gpu_conditions=seen.gpu_conditions,
+        roofline=roofline,
+        clocks=clocks,
         findings=findings,
         invalid=invalid,
         wall_s=time.monotonic() - began,
     )
 
 
+def _place(
+    model: LoadedModel,
+    workload: Workload,
+    samples: Sequence[Sample],
+    instruments: Instruments,
+    changed: str | None,
+) -> Roofline | None:
+    """Beside the machine's limits; an accusation is checked with one more probe first."""
+    placed = instruments.place(model, workload, samples, changed)
+    if placed is None or not placed.invalid:
+        return placed
+    instruments.calibrate()  # the earlier ones may have met the machine at a slow moment
+    return instruments.place(model, workload, samples, changed)
+
+
 def check_fits(model: LoadedModel, workload: Workload) -> None:
-    """Raises EngineRefusal, with the numbers, when the context is too small for the workload."""
+    """Raises EngineRefusal, with the numbers, when the engine has no room for the workload."""
     room = model.engine.context_tokens
     if workload.total_tokens > room:
+        depth = f"{workload.depth} tokens of depth + " if workload.depth else ""
         raise EngineRefusal(
-            f"{workload.prompt_tokens} prompt + {workload.new_tokens} new tokens need a context "
-            f"of {workload.total_tokens}, but {model.backend} was loaded with {room}: ask for "
-            "fewer tokens, or load the model with a larger context (llama-cpp: n_ctx=…)"
+            f"{depth}{workload.prompt_tokens} prompt + {workload.new_tokens} new tokens need a "
+            f"context of {workload.total_tokens}, but {model.backend} was loaded with {room}: ask "
+            "for fewer tokens, or load the model with a larger context (llama-cpp: n_ctx=…)"
         )
-
-
-class _Requests:
-    """Sends request after request, each with a prompt of its own."""
-
-    def __init__(
-        self, model: LoadedModel, workload: Workload, plan: Plan, progress: Progress | None
-    ) -> None:
-        self._model, self._workload, self._plan = model, workload, plan
-        self._progress = progress
-        self._sent = 0
-
-    def next(self, what: str) -> Sample:
-        """Time one request. Raises InvalidSample, WorkerError."""
-        workload = self._workload
-        prompt = workload.prompt(self._sent, self._model.engine.vocab_size)
-        self._sent += 1
-        self._model.requests += 1
-        self._tell(what)
-        answer = self._model.worker.ask(
-            Generate(prompt=prompt, new_tokens=workload.new_tokens),
-            self._plan.timeout_s,
-            lambda phase: self._tell(f"{what}, {phase}"),
-            purpose=what,
+    most = model.engine.batch
+    if most is not None and workload.batch > most:
+        raise EngineRefusal(
+            f"a batch of {workload.batch} sequences, but {model.backend} was loaded for {most}: "
+            f"{model.engine.batch_remedy or 'ask for fewer'}"
         )
-        if not isinstance(answer, Generated):
-            raise InvalidSample(f"the worker answered Generate with {type(answer).__name__}")
-        return read_sample(answer, workload.prompt_tokens, workload.new_tokens)
-
-    def _tell(self, what: str) -> None:
-        if self._progress is not None:
-            self._progress(what)
 
 
 def warm_up(take: Callable[[str], Sample]) -> list[Sample]:
@@ -152,8 +168,8 @@ def sample_count(warmup: Sequence[Sample], plan: Plan) -> tuple[int, list[str]]:
 
     The samples are foreseen to take as long as the last triple of the warm-up did.
     """
-    spent_s = sum(sample.e2e_s for sample in warmup)
-    each_s = statistics.median(sample.e2e_s for sample in warmup[-_TRIPLE:])
+    spent_s = sum(sample.whole_s for sample in warmup)
+    each_s = statistics.median(sample.whole_s for sample in warmup[-_TRIPLE:])
     affordable = int((plan.time_budget_s - spent_s) / each_s)
     least = min(_LEAST_SAMPLES, plan.samples)
     count = max(least, min(plan.samples, affordable))
@@ -165,26 +181,3 @@ def sample_count(warmup: Sequence[Sample], plan: Plan) -> tuple[int, list[str]]:
         )
         return count, [finding]
     return count, []
-
-
-def summarize_metrics(
-    samples: Sequence[Sample], load_s: float, memory: MemoryPeak | None
-) -> dict[str, Quantity]:
-    """Every metric that these samples have, by name, in the units of docs/metrics.md."""
-    metrics = {"load": summarize([load_s], "s")}
-    if memory is not None:
-        peak = summarize([memory.peak_bytes / 2**30], "GiB")
-        metrics["ram"] = msgspec.structs.replace(peak, kind=memory.kind, how=memory.how)
-    if not samples:
-        return metrics
-    metrics["ttft"] = summarize([sample.ttft_s * 1e3 for sample in samples], "ms")
-    metrics["prefill_tps"] = summarize([sample.prefill_tps for sample in samples], "tok/s")
-    metrics["e2e"] = summarize([sample.e2e_s * 1e3 for sample in samples], "ms")
-    speeds = [sample.decode_tps for sample in samples if sample.decode_tps is not None]
-    if speeds:
-        metrics["decode_tps"] = summarize(speeds, "tok/s")
-        tpots = [sample.tpot_s * 1e3 for sample in samples if sample.tpot_s is not None]
-        metrics["tpot"] = summarize(tpots, "ms")
-        gaps = [gap * 1e3 for sample in samples for gap in sample.gaps_s]
-        metrics["itl"] = summarize(gaps, "ms", keep=False)
-    return metrics

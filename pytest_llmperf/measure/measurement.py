@@ -5,10 +5,16 @@ from __future__ import annotations
 import msgspec
 
 from pytest_llmperf.backends import EngineFacts
-from pytest_llmperf.measure.memory import MemoryPeak
+from pytest_llmperf.measure.conditions import Conditions
+from pytest_llmperf.measure.device_memory import DeviceMemory
+from pytest_llmperf.measure.engine_clock import ClockComparison
+from pytest_llmperf.measure.gpu_conditions import GpuConditions
+from pytest_llmperf.measure.memory import MemoryUse
 from pytest_llmperf.measure.quantity import Quantity
+from pytest_llmperf.measure.roofline import Roofline
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.models import ModelFiles, ModelSpec
+from pytest_llmperf.worker.loading import LoadFacts
 
 
 class MetricAbsent(AttributeError):
@@ -16,7 +22,7 @@ class MetricAbsent(AttributeError):
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
-    """One invocation: a loaded model, a workload, samples, memory, and what was odd about it."""
+    """One invocation: a loaded model, a workload, samples, and what was seen beside the clock."""
 
     name: str
     spec: ModelSpec
@@ -32,7 +38,20 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """Whether warm-up ended because two consecutive medians agreed within 2 %."""
     metrics: dict[str, Quantity]
     """By the names of docs/metrics.md. What was not measured is absent."""
-    memory: MemoryPeak | None
+    absent: dict[str, str]
+    """Why a metric is absent, where there is more to say than that it was not measured."""
+    load_facts: LoadFacts
+    memory: MemoryUse | None
+    """None: not watched, or the system does not tell; ``absent`` says which."""
+    devices: list[DeviceMemory]
+    """What was taken of each GPU."""
+    conditions: Conditions | None
+    """What disturbed the samples; None: not watched."""
+    gpu_conditions: list[GpuConditions]
+    roofline: Roofline | None
+    """How near the machine's own limits the samples came; None: nothing to compare with."""
+    clocks: list[ClockComparison]
+    """The engine's own times beside ours, where it keeps any."""
     findings: list[str]
     """What the reader should know before believing the numbers."""
     invalid: str | None = None
@@ -80,10 +99,31 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
         """Peak resident memory of the worker, in GiB."""
         return self.quantity("ram")
 
+    @property
+    def ram_anon(self) -> Quantity:
+        """The private part of the worker's memory when the measurement ended, in GiB."""
+        return self.quantity("ram_anon")
+
+    @property
+    def vram(self) -> Quantity:
+        """What must fit on the fullest GPU, in GiB."""
+        return self.quantity("vram")
+
+    @property
+    def mbu(self) -> Quantity:
+        """Share of the memory bandwidth measured in this run."""
+        return self.quantity("mbu")
+
+    @property
+    def mfu(self) -> Quantity:
+        """Share of the arithmetic measured in this run."""
+        return self.quantity("mfu")
+
     def quantity(self, metric: str) -> Quantity:
         """The quantity of a metric. Raises MetricAbsent."""
         if metric not in self.metrics:
-            why = f": {self.invalid}" if self.invalid else ""
+            reason = self.invalid or self.absent.get(metric)
+            why = f": {reason}" if reason else ""
             raise MetricAbsent(
                 f"{metric} was not measured{why}; this measurement has "
                 f"{', '.join(sorted(self.metrics)) or 'no metrics'}"

@@ -28,7 +28,17 @@ class Quantity(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = "exact"
     """``exact``, ``bound`` or ``sampled``: what a byte figure is worth."""
     how: str = ""
-    """How a byte figure was taken."""
+    """How the figure was taken, or under which condition: a load is ``warm`` or ``cold``."""
+    at_least: float | None = None
+    """Of a bound: the truth lies between this and the median; None: between zero and it."""
+    slack: float = 0.0
+    """What the kernel's counters may hide of a byte figure, either way."""
+
+    @property
+    def least(self) -> float:
+        """The smallest value that the truth can have."""
+        lowest = (self.at_least or 0.0) if self.kind == "bound" else self.median
+        return max(0.0, lowest - self.slack)
 
 
 def summarize(values: Sequence[float], unit: str, *, keep: bool = True) -> Quantity:

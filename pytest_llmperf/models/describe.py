@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from pytest_llmperf.models.errors import (
 from pytest_llmperf.models.gguf import GgufHeader, GgufTensor, read_gguf
 from pytest_llmperf.models.quantization import name_of_ftype
 from pytest_llmperf.models.spec import Format, ModelFiles
+from pytest_llmperf.models.weight_files import SHARD
 
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
 
 
@@ -139,7 +138,7 @@ def _other_shards(path: Path, header: GgufHeader) -> list[GgufTensor]:
     count = header.metadata.get("split.count", 0)
     if not isinstance(count, int) or count < 2:
         return []
-    match = _SHARD.fullmatch(path.name)
+    match = SHARD.fullmatch(path.name)
     if not match or int(match["number"]) != 1 or int(match["count"]) != count:
         problem = f"one of {count} shards, but not named as the first of them"
         raise BrokenModelFile.at(path, problem, f"Give the file …-00001-of-{count:05}.gguf.")
@@ -173,7 +172,7 @@ def _choose(folder: Path, quantization: str | None) -> ModelFiles:
 
 
 def _is_first(path: Path) -> bool:
-    match = _SHARD.fullmatch(path.name)
+    match = SHARD.fullmatch(path.name)
     return match is None or int(match["number"]) == 1
 
 

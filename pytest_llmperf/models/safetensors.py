@@ -69,6 +69,34 @@ def read_safetensors(path: Path) -> tuple[SafetensorsTensor, ...]:
     return tuple(_tensor(path, name, entry, 8 + length, size) for name, entry in header.items())
 
 
+def file_names(folder: Path) -> list[str]:
+    """Names of the safetensors files that hold a folder's model, as its index has them.
+
+    Raises BrokenModelFile for an index that cannot be read.
+    """
+    index = folder / INDEX
+    if not index.is_file():
+        return [SINGLE]
+    names = sorted(set(_places(index).values()))
+    for name in names:
+        if Path(name).name != name:
+            raise BrokenModelFile.at(index, f"names the shard {name!r}, which is no file name")
+    return names
+
+
+def _places(index: Path) -> dict[str, str]:
+    """Tensor → file."""
+    try:
+        places = json.loads(index.read_bytes())["weight_map"]
+        strangers = [name for name in places.values() if not isinstance(name, str)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BrokenModelFile.at(index, f"not an index with a weight_map ({error!r})") from error
+    if strangers:
+        raise BrokenModelFile.at(index, f"names the shard {strangers[0]!r}, which is no file name")
+    found: dict[str, str] = places
+    return found
+
+
 def read_folder(folder: Path) -> tuple[SafetensorsTensor, ...]:
     """Read the headers of all safetensors files of a Hugging Face folder.
 
@@ -78,15 +106,9 @@ def read_folder(folder: Path) -> tuple[SafetensorsTensor, ...]:
     index = folder / INDEX
     if not index.is_file():
         return read_safetensors(folder / SINGLE)
-    try:
-        places = json.loads(index.read_bytes())["weight_map"]
-        shards = sorted(set(places.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BrokenModelFile.at(index, f"not an index with a weight_map ({error!r})") from error
+    places = _places(index)
     found: list[SafetensorsTensor] = []
-    for shard in shards:
-        if not isinstance(shard, str) or Path(shard).name != shard:
-            raise BrokenModelFile.at(index, f"names the shard {shard!r}, which is no file name")
+    for shard in file_names(folder):
         if not (folder / shard).is_file():
             raise BrokenModelFile.at(index, f"shard {shard} is missing from the folder")
         found += read_safetensors(folder / shard)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.measure.bottleneck import slowed_share
 from pytest_llmperf.report import words
 from pytest_llmperf.report.result import CheckResult, JudgedMeasurement
 
@@ -26,8 +27,10 @@ def block(judged: JudgedMeasurement, hardware: Hardware, *, named: bool) -> str:
     broken = [check for check in judged.checks if check.verdict is Verdict.OVER_BUDGET]
     lines.append(_row("measured", _measured(judged, broken[0] if broken else None)))
     lines.append(_row("engine", _engine(judged)))
-    state = "steady" if judged.measurement.steady else "not steady"
-    lines.append(_row("machine", f"{words.machine(hardware)} · {state}"))
+    lines += [
+        _row(BY_NAME[check.metric].name, how) for check in broken for how in _how(judged, check)
+    ]
+    lines.append(_row("machine", " · ".join([words.machine(hardware), *_state(judged)])))
     confirmed = [
         words.labelled(check.metric, check.confirmed, check.percentile)
         for check in broken
@@ -69,6 +72,34 @@ def _measured(judged: JudgedMeasurement, check: CheckResult | None) -> str:
     seen = measurement.metrics[check.metric]
     spread = f"p{check.percentile} of {seen.n}" if check.percentile else words.spread(seen)
     return f"{value} ({spread}), {words.workload(measurement)}"
+
+
+def _how(judged: JudgedMeasurement, check: CheckResult) -> list[str]:
+    """How the number of a broken budget came about, where its name does not say it all."""
+    seen = judged.measurement.metrics.get(check.metric)
+    if seen is None or not seen.how:
+        return []
+    if seen.unit != "GiB":
+        return [seen.how]
+    slack = f" ± {words.size(round(seen.slack * 2**30))}" if seen.slack else ""
+    return [f"{seen.kind}{slack}: {seen.how}"]
+
+
+def _state(judged: JudgedMeasurement) -> list[str]:
+    """``71 % of memory bandwidth``, ``not throttled``, ``steady``: what is known of them."""
+    measurement = judged.measurement
+    known = []
+    share = measurement.metrics.get("mbu")
+    if share is not None:
+        known.append(f"{share.median * 100:.0f} % of memory bandwidth")
+    told = [slowed_share(measurement)]
+    if measurement.conditions is not None:
+        told.append(measurement.conditions.throttled_share)
+    slowed = max((share for share in told if share is not None), default=None)
+    if slowed is not None:
+        known.append(f"throttled {slowed:.0%}" if slowed >= 0.01 else "not throttled")
+    known.append("steady" if measurement.steady else "not steady")
+    return known
 
 
 def _engine(judged: JudgedMeasurement) -> str:

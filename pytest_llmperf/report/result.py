@@ -15,7 +15,7 @@ from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.measure import Measurement
 
 FORMAT = "pytest-llmperf-result"
-VERSION = 1
+VERSION = 2
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):

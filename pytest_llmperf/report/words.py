@@ -65,9 +65,11 @@ def model(measurement: Measurement) -> str:
 
 
 def workload(measurement: Measurement) -> str:
-    """``512+128 tokens``: prompt and new."""
+    """``512+128 tokens``: prompt and new; batch and depth where there are any."""
     asked = measurement.workload
-    return f"{asked.prompt_tokens}+{asked.new_tokens} tokens"
+    batch = f"{asked.batch} × " if asked.batch > 1 else ""
+    depth = f" at depth {asked.depth}" if asked.depth else ""
+    return f"{batch}{asked.prompt_tokens}+{asked.new_tokens} tokens{depth}"
 
 
 def machine(hardware: Hardware) -> str:

@@ -11,15 +11,17 @@ import os
 import select
 import struct
 import time
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
-from pytest_llmperf.backends import EngineFacts, OptionValue
+from pytest_llmperf.backends import AllocatorPeak, EngineFacts, EngineTimings, OptionValue, Request
 from pytest_llmperf.child import is_ready
 from pytest_llmperf.models import ModelFiles
+from pytest_llmperf.worker.peaks import TreeMemory
+from pytest_llmperf.worker.usage import Usage
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of everything in this file; both sides must have the same."""
 
 MAX_FRAME_BYTES = 64 << 20
@@ -55,13 +57,26 @@ class Loaded(Message, frozen=True):
     import_ns: int
     load_ns: int
     engine: EngineFacts
+    usage: list[Usage]
+    """Before and after the load; empty where the system does not tell."""
+    devices: list[AllocatorPeak]
 
 
 class Generate(Message, frozen=True):
-    """Host: answer this prompt (token ids) with so many tokens."""
+    """Host: answer this request."""
 
-    prompt: list[int]
-    new_tokens: int
+    request: Request
+    observe: Literal["nothing", "usage", "memory"] = "usage"
+    """What to read at the borders of the phases. Memory peaks are reset there, too."""
+
+
+class PhaseMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory peaks of the worker and its children in each phase of one request."""
+
+    prefill: TreeMemory
+    decode: TreeMemory
+    were_reset: bool
+    """Whether the peaks are of these phases alone."""
 
 
 class Generated(Message, frozen=True):
@@ -69,9 +84,21 @@ class Generated(Message, frozen=True):
 
     started_ns: int
     instants_ns: list[int]
+    """One for each arrival."""
+    chunk_tokens: list[int]
+    """Tokens of each arrival; empty: one of each sequence."""
     token_ids: list[int]
+    """In the order of arrival; of a batch step by step."""
     count: int
-    """Tokens generated; more than ``token_ids`` holds when the engine did not stop in time."""
+    """Tokens of each sequence; more than ``token_ids`` holds when the engine did not stop."""
+    whole_ns: int
+    """What the request took in all, with the tokens read before t_0."""
+    usage: list[Usage]
+    """At t_0, t_1 and t_n, if asked for and told by the system."""
+    memory: PhaseMemory | None
+    devices: list[AllocatorPeak]
+    """Peaks since the request began, if memory was to be observed."""
+    timings: EngineTimings | None
 
 
 class Failed(Message, frozen=True):

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from pytest_llmperf.backends import Backend, BackendOptions, EngineFacts
+from pytest_llmperf.backends import AllocatorPeak, EngineFacts
 from pytest_llmperf.child import Undead
-from pytest_llmperf.models import ModelFiles, ModelSpec
+from pytest_llmperf.hardware.gpu_watch import GpuSnapshot
+from pytest_llmperf.models import ModelFiles
 from pytest_llmperf.worker.errors import WorkerError, exit_name
 from pytest_llmperf.worker.host import Tick, Worker
+from pytest_llmperf.worker.loading import LoadFacts, Loading, load_facts, page_cache
 from pytest_llmperf.worker.messages import Load, Loaded
-
-
-@dataclass(frozen=True)
-class Loading:
-    """Everything that decides what is loaded; equal loadings share one worker."""
-
-    spec: ModelSpec
-    files: ModelFiles | None
-    backend: Backend
-    options: BackendOptions
-    timeout_s: float
-
-    @property
-    def key(self) -> str:
-        """The same text for the same model, backend and options."""
-        chosen = msgspec.to_builtins(self.options)
-        return json.dumps([msgspec.to_builtins(self.spec), self.backend.name, chosen])
+from pytest_llmperf.worker.peaks import TreeMemory, read_tree
+from pytest_llmperf.worker.surroundings import Surroundings
 
 
 @dataclass
@@ -42,14 +28,17 @@ class LoadedModel:
     worker: Worker
     version: str
     """Version of the engine."""
-    import_s: float
-    load_s: float
+    load: LoadFacts
     engine: EngineFacts
     invocation: int
+    load_memory: TreeMemory
+    """Peaks of the worker and its children up to the end of the load."""
+    load_devices: list[AllocatorPeak]
+    """What the engine's allocator took of each GPU up to the end of the load."""
+    idle: GpuSnapshot | None = None
+    """The GPUs before the worker was started; None: there are none, or they were not read."""
     requests: int = 0
     """Requests that this worker has answered so far."""
-    load_peak_bytes: int | None = None
-    """Peak resident memory up to the end of the load, once somebody has read it."""
 
     @property
     def files(self) -> ModelFiles | None:
@@ -70,13 +59,15 @@ class LoadedModel:
 class WorkerPool:
     """The workers of one pytest process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, surroundings: Surroundings | None = None) -> None:
+        """``folder`` takes the logs; ``surroundings`` looks at the machine around each worker."""
         self._folder = folder
+        self._surroundings = surroundings
         self._count = 0
         self._models: dict[str, LoadedModel] = {}
         self._used: set[str] = set()
         self.bad_exits: list[str] = []
-        """Workers that ended badly when nothing was asked of them; told at the end of the run."""
+        """What went wrong when nothing was asked; told at the end of the run."""
 
     def load(self, loading: Loading, tick: Tick | None = None) -> LoadedModel:
         """A loaded model, kept from before or fresh. Raises WorkerError."""
@@ -107,35 +98,23 @@ class WorkerPool:
     def _start(self, loading: Loading, invocation: int, tick: Tick | None) -> LoadedModel:
         name = f"worker-{self._count:03d}-{loading.backend.name}"
         self._count += 1
+        around = self._surroundings
+        idle = None if around is None else around.before_start(loading, alone=not self._models)
+        cached = page_cache(loading.files)
         worker = Worker(loading.backend.name, self._folder, name)
-        message = Load(
-            backend=loading.backend.name,
-            model=loading.files,
-            options=msgspec.to_builtins(loading.options),
-            invocation=invocation,
-        )
         try:
-            answer = worker.ask(message, loading.timeout_s, tick)
-            if not isinstance(answer, Loaded):
-                raise WorkerError(f"{loading.backend.name} worker answered Load with {answer!r}")
+            model = _load(worker, loading, invocation, tick, cached)
         except BaseException:
             worker.kill()
             raise
-        model = LoadedModel(
-            loading=loading,
-            worker=worker,
-            version=answer.version,
-            import_s=answer.import_ns / 1e9,
-            load_s=answer.load_ns / 1e9,
-            engine=answer.engine,
-            invocation=invocation,
-        )
+        model.idle = idle
         self._models[loading.key] = model
         self._used.add(loading.key)
         return model
 
     def _drop(self, key: str) -> None:
-        worker = self._models.pop(key).worker
+        model = self._models.pop(key)
+        worker = model.worker
         already_reported = worker.ended
         try:
             exit_code = worker.close()
@@ -147,3 +126,37 @@ class WorkerPool:
                 f"{worker.backend} worker did not leave well after its work "
                 f"({exit_name(exit_code)}); log: {worker.log}"
             )
+        if self._surroundings is not None and not self._models:
+            # Not earlier: another model's memory would be taken for what this one left behind.
+            kept = self._surroundings.after_end(model.idle)
+            if kept is not None:
+                self.bad_exits.append(kept)
+
+
+def _load(
+    worker: Worker,
+    loading: Loading,
+    invocation: int,
+    tick: Tick | None,
+    cached: tuple[float | None, str | None],
+) -> LoadedModel:
+    """Have a fresh worker load; ``cached``: the page cache before. Raises WorkerError."""
+    message = Load(
+        backend=loading.backend.name,
+        model=loading.files,
+        options=msgspec.to_builtins(loading.options),
+        invocation=invocation,
+    )
+    answer = worker.ask(message, loading.timeout_s, tick)
+    if not isinstance(answer, Loaded):
+        raise WorkerError(f"{loading.backend.name} worker answered Load with {answer!r}")
+    return LoadedModel(
+        loading=loading,
+        worker=worker,
+        version=answer.version,
+        load=load_facts(answer, cached, loading.files),
+        engine=answer.engine,
+        invocation=invocation,
+        load_memory=read_tree(worker.pid),
+        load_devices=answer.devices,
+    )

@@ -13,13 +13,16 @@ from pytest_llmperf import child
 from pytest_llmperf.backends import (
     Backend,
     Engine,
+    EngineFacts,
     EngineMissing,
     EngineRefused,
+    Request,
     Timeline,
     find_backend,
     read_options,
 )
 from pytest_llmperf.worker.board import Board, Phase
+from pytest_llmperf.worker.borders import Borders, MemoryBorders, UsageBorders
 from pytest_llmperf.worker.messages import (
     PROTOCOL,
     ChannelClosed,
@@ -35,6 +38,7 @@ from pytest_llmperf.worker.messages import (
     decode_to_worker,
     write_frame,
 )
+from pytest_llmperf.worker.usage import read_usage
 
 
 def main(arguments: list[str]) -> int:
@@ -69,7 +73,7 @@ class _Worker:
         self._board = board
         self._backend: Backend | None = None
         self._engine: Engine | None = None
-        self._context_tokens = 0
+        self._facts: EngineFacts | None = None
 
     def answer(self, message: Load | Generate) -> FromWorker:
         """Do what the message asks; whatever the engine raises becomes a Failed message."""
@@ -96,36 +100,58 @@ class _Worker:
         imported = clock()
         self._board.phase = Phase.LOAD
         options = read_options(backend, message.options)
+        before = read_usage()
+        started = clock()
         engine = backend.load(message.model, options, message.invocation)
         loaded = clock()
-        facts = engine.facts()
-        self._engine, self._context_tokens = engine, facts.context_tokens
+        after = read_usage()
+        self._engine, self._facts = engine, engine.facts()
         return Loaded(
             version=version,
             import_ns=imported - began,
-            load_ns=loaded - imported,
-            engine=facts,
+            load_ns=loaded - started,
+            engine=self._facts,
+            usage=[usage for usage in (before, after) if usage is not None],
+            devices=engine.device_peaks(),
         )
 
     def _generate(self, message: Generate) -> Generated:
-        if self._engine is None or self._backend is None:
+        if self._engine is None or self._backend is None or self._facts is None:
             raise EngineRefused("asked to generate before a model was loaded")
-        wanted, room = len(message.prompt) + message.new_tokens, self._context_tokens
-        if wanted > room:
-            raise EngineRefused(f"{wanted} tokens asked for, the context holds {room}")
-        timeline = Timeline(message.new_tokens, self._backend.clock, self._board.marks)
+        request, engine = message.request, self._engine
+        _refuse_too_much(request, self._facts)
+        borders = _BORDERS[message.observe]()
+        timeline = Timeline(
+            request.new_tokens,
+            self._backend.clock,
+            self._board.marks,
+            batch=request.batch,
+            observe=borders.cross,
+        )
+        if message.observe == "memory":
+            engine.reset_device_peaks()
         self._board.phase = Phase.GENERATE
+        clock = self._backend.clock
         gc.collect()
         gc.disable()  # a collection inside the timed section would be measured as the engine's
+        began_ns = clock()
         try:
-            self._engine.generate(message.prompt, message.new_tokens, timeline)
+            engine.generate(request, timeline)
+            borders.cross()
         finally:
             gc.enable()
+        whole_ns = clock() - began_ns
         return Generated(
             started_ns=timeline.started_ns,
             instants_ns=timeline.instants_ns,
+            chunk_tokens=timeline.chunk_tokens,
             token_ids=timeline.token_ids,
             count=timeline.count,
+            whole_ns=whole_ns,
+            usage=borders.usage,
+            memory=borders.memory,
+            devices=engine.device_peaks() if message.observe == "memory" else [],
+            timings=engine.timings(),
         )
 
     def close(self) -> None:
@@ -133,6 +159,22 @@ class _Worker:
         self._board.phase = Phase.CLOSE
         if self._engine is not None:
             self._engine.close()
+
+
+_BORDERS: dict[str, type[Borders]] = {
+    "nothing": Borders,
+    "usage": UsageBorders,
+    "memory": MemoryBorders,
+}
+
+
+def _refuse_too_much(request: Request, facts: EngineFacts) -> None:
+    if request.total_tokens > facts.context_tokens:
+        raise EngineRefused(
+            f"{request.total_tokens} tokens asked for, the context holds {facts.context_tokens}"
+        )
+    if facts.batch is not None and request.batch > facts.batch:
+        raise EngineRefused(f"{request.batch} sequences asked for, the engine holds {facts.batch}")
 
 
 def _failed(kind: str, error: Exception) -> Failed:

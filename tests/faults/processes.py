@@ -17,12 +17,13 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from pytest_llmperf.backends import find_backend, read_options
-from pytest_llmperf.models import ModelSpec, resolve
+from pytest_llmperf.backends import Request
+from pytest_llmperf.models import ModelSpec
 from pytest_llmperf.worker.board import Board
 from pytest_llmperf.worker.host import WorkerRecord
+from pytest_llmperf.worker.loading import Loading, choose, prepare
 from pytest_llmperf.worker.messages import Generate, Generated
-from pytest_llmperf.worker.pool import LoadedModel, Loading
+from pytest_llmperf.worker.pool import LoadedModel
 
 MARK = "LLMPERF_TEST_FAMILY"
 """Environment variable by which a test knows every process that it caused."""
@@ -101,11 +102,8 @@ def loading(
     **options: object,
 ) -> Loading:
     """What ``load_model`` makes of its arguments."""
-    backend = find_backend(backend_name)
-    chosen = read_options(backend, ONE_THREAD.get(backend_name, {}) | options)
-    spec = ModelSpec(source, quantization or backend.default_quantization)
-    files = resolve(spec, backend.model_format) if backend.model_format else None
-    return Loading(spec, files, backend, chosen, timeout_s)
+    backend, chosen = choose(backend_name, ONE_THREAD.get(backend_name, {}) | options)
+    return prepare(ModelSpec(source, quantization), backend, chosen, timeout_s=timeout_s)
 
 
 def prompt(tokens: int, seed: int = 0) -> list[int]:
@@ -116,8 +114,13 @@ def prompt(tokens: int, seed: int = 0) -> list[int]:
 def generate(
     model: LoadedModel, ids: list[int], new_tokens: int, timeout_s: float = 60.0
 ) -> Generated:
-    """One request to a worker."""
-    answer = model.worker.ask(Generate(prompt=ids, new_tokens=new_tokens), timeout_s)
+    """One request of one sequence to a worker."""
+    return answer_to(model, Request(prompts=[ids], new_tokens=new_tokens), timeout_s)
+
+
+def answer_to(model: LoadedModel, request: Request, timeout_s: float = 60.0) -> Generated:
+    """The worker's answer."""
+    answer = model.worker.ask(Generate(request=request), timeout_s)
     assert isinstance(answer, Generated)
     return answer
 

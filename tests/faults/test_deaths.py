@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pytest_llmperf.worker.errors import EngineRaised, WorkerDied
-from pytest_llmperf.worker.pool import LoadedModel, Loading, WorkerPool
+from pytest_llmperf.worker.loading import Loading
+from pytest_llmperf.worker.pool import LoadedModel, WorkerPool
 from tests.faults.conftest import RunPytest
 from tests.faults.processes import (
     CRASH_AT_EXIT,

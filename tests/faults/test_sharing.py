@@ -5,7 +5,8 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from pytest_llmperf.measure import Plan, Workload, measure
+from pytest_llmperf.hardware.detect import detect
+from pytest_llmperf.measure import Instruments, Plan, Workload, measure
 from pytest_llmperf.worker.errors import EngineRefusal, WorkerHung
 from pytest_llmperf.worker.pool import WorkerPool
 from tests.faults.processes import Family, loading
@@ -79,13 +80,14 @@ def test_a_fresh_worker_is_another_process_and_the_only_one(
 def test_a_workload_larger_than_the_context_is_refused_and_the_worker_stays_usable(
     engine: str, options: dict[str, object], room: int, pool: WorkerPool
 ) -> None:
+    instruments = Instruments(detect())
     model = pool.load(loading(engine, **options))  # type: ignore[arg-type] # a mixed bag
     with pytest.raises(EngineRefusal) as caught:
-        measure(model, Workload(prompt_tokens=200, new_tokens=57), QUICK)
+        measure(model, Workload(prompt_tokens=200, new_tokens=57), QUICK, instruments)
     assert (
         f"200 prompt + 57 new tokens need a context of 257, but {engine} was loaded with {room}"
         in str(caught.value)
     )
-    fitting = measure(model, Workload(prompt_tokens=200, new_tokens=56), QUICK)
+    fitting = measure(model, Workload(prompt_tokens=200, new_tokens=56), QUICK, instruments)
     assert fitting.invalid is None
     assert fitting.decode_tps.n == 5

@@ -14,7 +14,7 @@ def test_count(load_model, measure):
     model = load_model("synthetic:llama-15m", backend="fake", **{options!r})
     measurement = measure(model, prompt_tokens=8, new_tokens=16)
     assert measurement.invalid
-    assert set(measurement.metrics) <= {{"load", "ram"}}
+    assert set(measurement.metrics) <= {{"load", "ram", "ram_anon"}}
 """
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_llmperf.backends import Timeline
+from pytest_llmperf.backends import Request, Timeline
 from pytest_llmperf.backends.fake import Fake, FakeEngine, FakeOptions
 
 PROMPT = list(range(100, 110))
 
 
+def request(tokens: int, batch: int = 1, depth: int = 0) -> Request:
+    """The prompt, for each sequence, after so many tokens of depth."""
+    return Request(prompts=[[*range(depth), *PROMPT]] * batch, new_tokens=tokens, depth=depth)
+
+
 def play(engine: FakeEngine, backend: Fake, tokens: int) -> Timeline:
     timeline = Timeline(tokens, backend.clock)
-    engine.generate(PROMPT, tokens, timeline)
+    engine.generate(request(tokens), timeline)
     return timeline
 
 
@@ -103,5 +108,32 @@ def test_a_disaster_in_decode_comes_after_half_of_the_tokens() -> None:
     engine = backend.load(None, FakeOptions(disaster="raise"), 0)
     timeline = Timeline(8, backend.clock)
     with pytest.raises(RuntimeError):
-        engine.generate(PROMPT, 8, timeline)
+        engine.generate(request(8), timeline)
     assert timeline.count == 4
+
+
+def test_depth_takes_no_time_and_a_batch_no_more_than_one_sequence() -> None:
+    backend = Fake()
+    engine = backend.load(None, FakeOptions(prefill_tps=1000, decode_tps=100), 0)
+    timeline = Timeline(3, backend.clock, batch=2)
+    engine.generate(request(3, batch=2, depth=500), timeline)
+    instants = [(each - timeline.started_ns) / 1e6 for each in timeline.instants_ns]
+    assert instants == [10, 20, 30]
+    assert len(timeline.token_ids) == 6
+
+
+def test_a_chunk_comes_with_its_last_token() -> None:
+    backend = Fake()
+    script = FakeOptions(prefill_tps=1000, decode_tps=100, chunk_tokens=2)
+    timeline = play(backend.load(None, script, 0), backend, 5)
+    assert [(each - timeline.started_ns) / 1e6 for each in timeline.instants_ns] == [20, 40, 50]
+    assert timeline.chunk_tokens == [2, 2, 1]
+
+
+def test_the_scripted_engine_may_have_a_clock_that_is_wrong() -> None:
+    backend = Fake()
+    engine = backend.load(None, FakeOptions(prefill_tps=1000, decode_tps=100, engine_clock=0.9), 0)
+    play(engine, backend, 3)
+    told = engine.timings()
+    assert told is not None
+    assert (told.prefill_s, told.decode_s, told.total_s) == pytest.approx((0.009, 0.018, 0.027))

@@ -5,25 +5,38 @@ from __future__ import annotations
 import pytest
 
 from pytest_llmperf.gate.metric import BY_NAME, METRICS, TAIL_PERCENTILES, limit_keywords
-from pytest_llmperf.measure import MemoryPeak
-from pytest_llmperf.measure.invocation import summarize_metrics
+from pytest_llmperf.measure import ByteFigure, MemoryUse
+from pytest_llmperf.measure.observer import Observed
 from pytest_llmperf.measure.quantity import PERCENTILES
+from pytest_llmperf.measure.summary import summarize_metrics
 from pytest_llmperf.measure.timeline import Sample
+from pytest_llmperf.worker.loading import LoadFacts
 
-SAMPLE = Sample(prompt_tokens=8, new_tokens=3, ttft_s=0.1, e2e_s=0.3, gaps_s=[0.1, 0.1])
-MEMORY = MemoryPeak(
-    peak_bytes=3 << 30, load_bytes=2 << 30, run_bytes=3 << 30, kind="exact", how="", slack_bytes=0
+SAMPLE = Sample(
+    prompt_tokens=8,
+    new_tokens=3,
+    ttft_s=0.1,
+    e2e_s=0.3,
+    whole_s=0.3,
+    gaps_s=[0.1, 0.1],
+    chunk_gaps_s=[0.2],
 )
+LOAD = LoadFacts(load_s=1, import_s=0, cached_share=1.0, major_faults=0, disk_share=0.0)
 
 
 def test_measured_metrics_have_the_units_of_the_table() -> None:
-    measured = {
-        name: quantity.unit for name, quantity in summarize_metrics([SAMPLE], 1.0, MEMORY).items()
-    }
+    figure = ByteFigure(bytes=3 << 30, kind="exact", how="VmHWM")
+    used = MemoryUse(
+        peak=figure, load=figure, prefill=None, decode=None, anon=figure, file=None, pss=None,
+        processes=1, unknown={},
+    )  # fmt: skip
+    metrics, absent = summarize_metrics([SAMPLE], LOAD, Observed(memory=used), None)
+    measured = {name: quantity.unit for name, quantity in metrics.items()}
     assert measured == {name: BY_NAME[name].unit for name in measured}
     assert set(measured) == {
-        "load", "ram", "ttft", "prefill_tps", "e2e", "decode_tps", "tpot", "itl",
+        "load", "ram", "ram_anon", "ttft", "prefill_tps", "e2e", "decode_tps", "tpot", "itl", "icl",
     }  # fmt: skip
+    assert absent == {}
 
 
 def test_percentiles_that_may_carry_a_budget_are_measured() -> None:

@@ -14,6 +14,7 @@ from pytest_llmperf.gate.verdict import Verdict, judge, wants_confirmation, wors
 from pytest_llmperf.measure import Measurement, Quantity, Workload
 from pytest_llmperf.measure.quantity import summarize
 from pytest_llmperf.models import ModelSpec
+from pytest_llmperf.worker.loading import LoadFacts
 
 
 def quantity(metric: str, *values: float) -> Quantity:
@@ -34,7 +35,16 @@ def measurement(*, invalid: str | None = None, **medians: float) -> Measurement:
         warmup_samples=6,
         steady=True,
         metrics={metric: quantity(metric, value) for metric, value in medians.items()},
+        absent={},
+        load_facts=LoadFacts(
+            load_s=2, import_s=0.5, cached_share=1.0, major_faults=0, disk_share=0.0
+        ),
         memory=None,
+        devices=[],
+        conditions=None,
+        gpu_conditions=[],
+        roofline=None,
+        clocks=[],
         findings=[],
         invalid=invalid,
     )
@@ -214,3 +224,83 @@ def test_an_invalid_confirmation_is_invalid() -> None:
     limits = read_limits({"min_tps": 20})
     judgement = judge(measurement(decode_tps=21), limits, measurement(invalid="clock ran back"))
     assert (judgement.verdict, judgement.reasons) == (Verdict.INVALID, ("clock ran back",))
+
+
+# -- bounds: the truth lies between two figures ------------------------------------------------
+
+
+def bound(low: float | None, high: float) -> Measurement:
+    """RAM of a tree of processes, in GiB."""
+    seen = measurement(ram=high)
+    figure = msgspec.structs.replace(seen.ram, kind="bound", how="two processes", at_least=low)
+    return msgspec.structs.replace(seen, metrics={"ram": figure})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (2.0, 3.0, Verdict.PASSED),
+        (3.0, 5.0, Verdict.INCONCLUSIVE),
+        (5.0, 6.0, Verdict.OVER_BUDGET),
+        (None, 6.0, Verdict.INCONCLUSIVE),
+        (None, 3.0, Verdict.PASSED),
+    ],
+)
+def test_a_bound_breaks_a_budget_only_if_all_of_it_does(
+    low: float | None, high: float, verdict: Verdict
+) -> None:
+    assert judge(bound(low, high), read_limits({"max_ram_gb": 4})).verdict is verdict
+
+
+def test_an_undecided_bound_says_between_what_the_truth_lies() -> None:
+    judgement = judge(bound(3.0, 5.0), read_limits({"max_ram_gb": 4}))
+    assert judgement.reasons == (
+        (
+            "max_ram_gb=4: the truth lies between 3 and 5 GiB, and the limit between them "
+            "(two processes)"
+        ),
+    )
+
+
+def test_what_is_known_of_an_absent_metric_is_said() -> None:
+    seen = msgspec.structs.replace(measurement(), absent={"mbu": "the weights live in the cache"})
+    (reason,) = judge(seen, read_limits({"min_mbu": 0.3})).reasons
+    assert reason.endswith("on this machine: the weights live in the cache")
+
+
+@pytest.mark.parametrize(
+    ("high", "near"), [(5.0, True), (10.0, True), (20.0, False)], ids=["high", "low end", "far"]
+)
+def test_a_bound_is_near_when_one_of_its_ends_is(high: float, near: bool) -> None:
+    assert wants_confirmation(bound(high - 4.9, high), read_limits({"max_ram_gb": 5})) is near
+
+
+def test_the_doubt_of_both_processes_counts() -> None:
+    """5.3 for certain, then 4.6 to 5.5: the truth may lie below 5.4 by 0.45."""
+    first, second = measurement(ram=5.3), bound(4.6, 5.5)
+    limits = read_limits({"max_ram_gb": 5})
+    assert judge(first, limits).verdict is Verdict.OVER_BUDGET
+    assert judge(first, limits, second).verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("over", "verdict"), [(0.1, Verdict.INCONCLUSIVE), (0.2, Verdict.OVER_BUDGET)]
+)
+def test_what_the_kernel_may_hide_is_no_broken_budget(over: float, verdict: Verdict) -> None:
+    seen = measurement(ram=5 + over)
+    figure = msgspec.structs.replace(seen.ram, slack=0.125)
+    seen = msgspec.structs.replace(seen, metrics={"ram": figure})
+    assert judge(seen, read_limits({"max_ram_gb": 5})).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("cached", "verdict"), [(0.0, Verdict.PASSED), (1.0, Verdict.OVER_BUDGET)], ids=["cold", "warm"]
+)
+def test_a_warm_load_does_not_confirm_a_cold_one(cached: float, verdict: Verdict) -> None:
+    """The first load was cold and took 10 s; with a like one of 0.5 s the median is below 9.5."""
+    first, second = measurement(load=10), measurement(load=0.5)
+    cold = msgspec.structs.replace(first.load_facts, cached_share=0.0)
+    again = msgspec.structs.replace(first.load_facts, cached_share=cached)
+    first = msgspec.structs.replace(first, load_facts=cold)
+    second = msgspec.structs.replace(second, load_facts=again)
+    assert judge(first, read_limits({"max_load_s": 9.5}), second).verdict is verdict

@@ -1,25 +1,66 @@
 """What does NVIDIA's driver library say, in a test? A stand-in that answers as it is told.
 
 Copied as ``pynvml.py`` into a folder on the child's path; ``NVML_SCRIPT`` chooses what it plays.
+Under the script ``state`` it reads a file (``NVML_STATE``) at every call, so that a test can change
+the machine between two questions: ``{"act": null, "gpus": [...]}``, see ``test_gpu_watch.py``.
 Constructed from NVIDIA's NVML API reference: no driver is on the machines that run the unit tests.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 SCRIPT = os.environ["NVML_SCRIPT"]
 GIB = 2**30
 nvmlMemory_v2 = 0x2000028  # noqa: N816 - the name in nvml.h
+NVML_PERF_POLICY_POWER = 0
+NVML_PERF_POLICY_THERMAL = 1
+NVML_PERF_POLICY_BOARD_LIMIT = 3
+NVML_PERF_POLICY_RELIABILITY = 5
 
 
 class NVMLError(Exception):
     def __init__(self, value: int, text: str = "scripted") -> None:
         super().__init__(text)
         self.value = value
+
+
+def state() -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(Path(os.environ["NVML_STATE"]).read_text())
+    return told
+
+
+def gpu(handle: str) -> dict[str, Any]:
+    """The GPU as the state describes it, after whatever the driver is to do first."""
+    now = state()
+    if now["act"] == "hang":
+        time.sleep(600)
+    if now["act"] == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if now["act"] == "exit":
+        print("libnvidia-ml: internal error", flush=True)
+        os._exit(3)
+    if now["act"] == "garbage":
+        babble(b"\x00\xffERROR{\n")
+        time.sleep(600)
+    found: dict[str, Any] = now["gpus"][int(handle[-1])]
+    if "error" in found:
+        raise NVMLError(found["error"], "GPU is lost")
+    return found
+
+
+def babble(words: bytes) -> None:
+    for descriptor in range(3, 64):
+        try:
+            os.write(descriptor, words)
+        except OSError:
+            continue
 
 
 def nvmlInit() -> None:
@@ -34,11 +75,7 @@ def nvmlInit() -> None:
         print("assertion failed in libnvidia-ml", flush=True)
         os._exit(3)
     if SCRIPT == "garbage":
-        for descriptor in range(3, 16):
-            try:
-                os.write(descriptor, b"\x00\xffERROR{")
-            except OSError:
-                continue
+        babble(b"\x00\xffERROR{")
         os._exit(0)
     if SCRIPT == "chatty":
         print("NVRM: this line belongs to the driver", flush=True)
@@ -57,6 +94,8 @@ def nvmlSystemGetDriverVersion() -> str:
 def nvmlDeviceGetCount() -> int:
     if SCRIPT == "none":
         return 0
+    if SCRIPT == "state":
+        return len(state()["gpus"])
     return 2 if SCRIPT in ("two", "one lost", "chatty") else 1
 
 
@@ -77,6 +116,10 @@ def nvmlDeviceGetName(handle: str) -> str:
 
 
 def nvmlDeviceGetMemoryInfo(handle: str, version: int | None = None) -> SimpleNamespace:
+    if SCRIPT == "state":
+        if gpu(handle)["used"] is None:
+            raise NVMLError(3, "Not Supported")
+        return SimpleNamespace(total=16 * GIB, used=gpu(handle)["used"])
     if SCRIPT == "integrated":
         raise NVMLError(3, "Not Supported")
     if SCRIPT == "old driver" and version is not None:
@@ -97,6 +140,8 @@ def nvmlDeviceGetPciInfo(handle: str) -> SimpleNamespace:
 
 
 def nvmlDeviceGetUUID(handle: str) -> str:
+    if SCRIPT == "state":
+        return str(state()["gpus"][int(handle[-1])]["uuid"])
     return f"{'MIG' if handle.startswith('mig') else 'GPU'}-{handle}"
 
 
@@ -118,3 +163,23 @@ def nvmlDeviceGetMigDeviceHandleByIndex(parent: str, slot: int) -> str:
 
 def nvmlDeviceGetAttributes(handle: str) -> SimpleNamespace:
     return SimpleNamespace(gpuInstanceSliceCount=1, memorySizeMB=9984)
+
+
+def nvmlDeviceGetViolationStatus(handle: str, policy: int) -> SimpleNamespace:
+    counted = gpu(handle)["violations"].get(str(policy))
+    if counted is None:
+        raise NVMLError(3, "Not Supported")
+    return SimpleNamespace(violationTime=counted, referenceTime=0)
+
+
+def nvmlDeviceGetComputeRunningProcesses(handle: str) -> list[SimpleNamespace]:
+    listed = gpu(handle)["processes"]
+    if listed is None:
+        raise NVMLError(4, "Insufficient Permissions")
+    return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in listed]
+
+
+def nvmlSystemGetProcessName(pid: int) -> str:
+    if pid > 100000:
+        raise NVMLError(6, "Not Found")
+    return f"/usr/bin/program{pid}"

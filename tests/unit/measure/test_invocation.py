@@ -4,34 +4,72 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import pytest
 
-from pytest_llmperf.backends import EngineFacts, find_backend
-from pytest_llmperf.measure import MemoryPeak, MetricAbsent, Plan, Workload, check_fits, measure
+from pytest_llmperf.backends import EngineFacts, Request, find_backend
+from pytest_llmperf.hardware.detect import detect
+from pytest_llmperf.measure import (
+    ByteFigure,
+    Instruments,
+    Measurement,
+    MemoryUse,
+    MetricAbsent,
+    Plan,
+    Workload,
+    check_fits,
+    disturbances,
+)
+from pytest_llmperf.measure import measure as measure_with
 from pytest_llmperf.measure.invocation import (
     is_steady,
     sample_count,
-    summarize_metrics,
     warm_up,
 )
+from pytest_llmperf.measure.observer import Observed
+from pytest_llmperf.measure.quantity import Quantity
+from pytest_llmperf.measure.summary import summarize_metrics as summarize
 from pytest_llmperf.measure.timeline import Sample
 from pytest_llmperf.models import ModelSpec
 from pytest_llmperf.worker.errors import EngineRefusal
 from pytest_llmperf.worker.host import Worker
+from pytest_llmperf.worker.loading import LoadFacts, Loading
 from pytest_llmperf.worker.messages import Generate, Generated
-from pytest_llmperf.worker.pool import LoadedModel, Loading
+from pytest_llmperf.worker.peaks import read_tree
+from pytest_llmperf.worker.pool import LoadedModel
+from tests.unit.worker.answers import generated
 
 TASK = Workload(prompt_tokens=100, new_tokens=3)
+LOAD = LoadFacts(load_s=2.0, import_s=0.5, cached_share=1.0, major_faults=0, disk_share=0.0)
+INSTRUMENTS = Instruments(detect())
+
+
+def measure(model: LoadedModel, workload: Workload, plan: Plan, **others: Any) -> Measurement:
+    """Without what the machine at hand is doing beside it."""
+    seen = measure_with(model, workload, plan, INSTRUMENTS, **others)
+    told = seen.conditions is not None and disturbances.findings(seen.conditions)
+    own = [finding for finding in seen.findings if not told or finding not in told]
+    return msgspec.structs.replace(seen, findings=own)
+
+
+def summarize_metrics(
+    samples: list[Sample], memory: MemoryUse | None = None
+) -> dict[str, Quantity]:
+    return summarize(samples, LOAD, Observed(memory=memory), None)[0]
 
 
 def took(seconds: float) -> Sample:
     """A request whose first of three tokens comes after half of ``seconds``."""
     gap = seconds / 4
     return Sample(
-        prompt_tokens=100, new_tokens=3, ttft_s=seconds / 2, e2e_s=seconds, gaps_s=[gap, gap]
+        prompt_tokens=100,
+        new_tokens=3,
+        ttft_s=seconds / 2,
+        e2e_s=seconds,
+        whole_s=seconds,
+        gaps_s=[gap, gap],
     )
 
 
@@ -46,20 +84,20 @@ class Scripted:
 
     def __init__(self, seconds: Callable[[int], float], *, missing_from: int = 1000) -> None:
         self.pid = os.getpid()
-        self.prompts: list[list[int]] = []
+        self.requests: list[Request] = []
+        self.observed: list[str] = []
         self._seconds = seconds
         self._missing_from = missing_from
 
     def ask(
         self, message: Generate, timeout_s: float, tick: object = None, *, purpose: str = ""
     ) -> Generated:
-        whole_ns = round(self._seconds(len(self.prompts)) * 1e9)
-        short = len(self.prompts) >= self._missing_from
-        self.prompts.append(message.prompt)
+        whole_ns = round(self._seconds(len(self.requests)) * 1e9)
+        short = len(self.requests) >= self._missing_from
+        self.requests.append(message.request)
+        self.observed.append(message.observe)
         instants = [whole_ns // 2, whole_ns * 3 // 4, whole_ns]
-        return Generated(
-            started_ns=0, instants_ns=instants, token_ids=[1, 2, 3], count=2 if short else 3
-        )
+        return generated(instants_ns=instants, count=2 if short else 3)
 
 
 def loaded(worker: Scripted, context_tokens: int = 4096) -> LoadedModel:
@@ -75,8 +113,9 @@ def loaded(worker: Scripted, context_tokens: int = 4096) -> LoadedModel:
         loading=loading,
         worker=cast("Worker", worker),
         version="1",
-        import_s=0.5,
-        load_s=2.0,
+        load=LOAD,
+        load_memory=read_tree(worker.pid),
+        load_devices=[],
         engine=EngineFacts(vocab_size=500, context_tokens=context_tokens, options={}),
         invocation=0,
     )
@@ -149,11 +188,11 @@ def test_the_budget_foresees_by_the_last_triple() -> None:
 
 
 def test_metrics_of_two_samples_worked_out_by_hand() -> None:
-    metrics = summarize_metrics([took(1.0), took(2.0)], 3.0, None)
+    metrics = summarize_metrics([took(1.0), took(2.0)])
     medians = {name: quantity.median for name, quantity in metrics.items()}
     assert medians == pytest.approx(
         {
-            "load": 3.0,
+            "load": 2.0,
             "ttft": 750.0,
             "prefill_tps": 150.0,
             "e2e": 1500.0,
@@ -166,28 +205,41 @@ def test_metrics_of_two_samples_worked_out_by_hand() -> None:
 
 def test_token_gaps_are_pooled_over_samples() -> None:
     uneven = msgspec.structs.replace(took(1.0), gaps_s=[0.1, 0.4])
-    itl = summarize_metrics([uneven, took(2.0)], 3.0, None)["itl"]
+    itl = summarize_metrics([uneven, took(2.0)])["itl"]
     assert (itl.n, itl.values) == (4, None)
     assert (itl.median, itl.percentiles["p99"]) == pytest.approx((450, 500))
 
 
 def test_speeds_are_the_median_over_samples_never_a_mean() -> None:
-    metrics = summarize_metrics([took(1), took(1), took(100)], 3.0, None)
+    metrics = summarize_metrics([took(1), took(1), took(100)])
     assert metrics["decode_tps"].median == 4
     assert metrics["decode_tps"].values == [4, 4, 0.04]
 
 
 def test_single_tokens_have_no_decode_metrics() -> None:
-    one = Sample(prompt_tokens=100, new_tokens=1, ttft_s=1, e2e_s=1, gaps_s=[])
-    assert set(summarize_metrics([one], 3.0, None)) == {"load", "ttft", "prefill_tps", "e2e"}
+    one = Sample(prompt_tokens=100, new_tokens=1, ttft_s=1, e2e_s=1, whole_s=1, gaps_s=[])
+    assert set(summarize_metrics([one])) == {"load", "ttft", "prefill_tps", "e2e"}
 
 
 def test_memory_is_told_in_gib_with_how_it_was_taken() -> None:
-    peak = MemoryPeak(
-        peak_bytes=3 << 29, load_bytes=1, run_bytes=2, kind="bound", how="VmHWM", slack_bytes=0
-    )
-    ram = summarize_metrics([], 3.0, peak)["ram"]
+    peak = ByteFigure(bytes=3 << 29, kind="bound", how="VmHWM", low_bytes=1 << 30)
+    used = MemoryUse(
+        peak=peak, load=None, prefill=None, decode=None, anon=None, file=None, pss=None,
+        processes=2, unknown={},
+    )  # fmt: skip
+    ram = summarize_metrics([], used)["ram"]
     assert (ram.median, ram.unit, ram.kind, ram.how) == (1.5, "GiB", "bound", "VmHWM")
+    assert (ram.at_least, ram.least) == (1.0, 1.0)
+
+
+def test_a_load_says_whether_it_was_warm() -> None:
+    assert summarize_metrics([])["load"].how == "warm: 100% of the weights in the page cache"
+
+
+def test_chunks_have_a_metric_of_their_own() -> None:
+    chunked = msgspec.structs.replace(took(1.0), chunk_gaps_s=[0.5])
+    assert summarize_metrics([chunked, took(1.0)])["icl"].median == 500
+    assert "icl" not in summarize_metrics([took(1.0)])
 
 
 # -- the whole measurement -------------------------------------------------------------------
@@ -213,8 +265,30 @@ def test_warm_up_is_left_out_of_the_numbers() -> None:
 def test_no_two_requests_have_the_same_prompt() -> None:
     worker = Scripted(lambda request: 1.0)
     measure(loaded(worker), TASK, Plan(samples=10))
-    assert len({tuple(prompt) for prompt in worker.prompts}) == len(worker.prompts) == 16
-    assert worker.prompts == [TASK.prompt(position, 500) for position in range(16)]
+    assert worker.requests == [TASK.request(position, 500) for position in range(17)]
+    assert len({tuple(each.prompts[0]) for each in worker.requests}) == 17
+
+
+def test_memory_is_reset_in_a_request_that_nobody_times_and_after_the_samples() -> None:
+    worker = Scripted(lambda request: 1.0)
+    measure(loaded(worker), TASK, Plan(samples=5))
+    assert worker.observed == ["nothing"] * 6 + ["usage"] * 5 + ["memory"]
+
+
+def test_nothing_is_observed_without_watching() -> None:
+    worker = Scripted(lambda request: 1.0)
+    seen = measure(loaded(worker), TASK, Plan(samples=5, watch=False))
+    assert worker.observed == ["nothing"] * 11
+    assert (seen.memory, seen.conditions) == (None, None)
+    assert seen.absent["ram"] == "memory was not watched"
+
+
+def test_an_engine_that_breaks_a_rule_is_not_asked_for_its_memory() -> None:
+    worker = Scripted(lambda request: 1.0, missing_from=8)
+    seen = measure(loaded(worker), TASK, Plan())
+    assert worker.observed == ["nothing"] * 6 + ["usage"] * 3
+    assert seen.memory is not None
+    assert seen.memory.unknown["decode"] == "no request was made to tell the phases apart"
 
 
 def test_a_measurement_that_never_gets_steady_says_so() -> None:
@@ -249,17 +323,17 @@ def test_progress_names_every_request() -> None:
     assert told == [
         *(f"warm-up {i}" for i in range(1, 7)),
         *(f"sample {i} of 5" for i in range(1, 6)),
+        "memory by phase",
     ]
 
 
 def test_the_peak_of_the_load_is_read_once_and_kept_with_the_model() -> None:
     model = loaded(Scripted(lambda request: 1.0))
-    first = measure(model, TASK, Plan(samples=5))
+    first, second = (measure(model, TASK, Plan(samples=5)) for _ in range(2))
     assert first.memory is not None
-    assert model.load_peak_bytes == first.memory.load_bytes
-    second = measure(model, TASK, Plan(samples=5))
     assert second.memory is not None
-    assert second.memory.load_bytes == first.memory.load_bytes
+    assert first.memory.load is not None
+    assert first.memory.load == second.memory.load
 
 
 def test_a_workload_beyond_the_context_is_refused_with_the_numbers() -> None:
@@ -270,7 +344,21 @@ def test_a_workload_beyond_the_context_is_refused_with_the_numbers() -> None:
         "100 prompt + 3 new tokens need a context of 103, but fake was loaded with 102: ask for "
         "fewer tokens, or load the model with a larger context (llama-cpp: n_ctx=…)"
     )
-    assert worker.prompts == []
+    assert worker.requests == []
+
+
+def test_depth_is_part_of_what_does_not_fit() -> None:
+    deep = Workload(prompt_tokens=10, new_tokens=3, depth=90)
+    with pytest.raises(EngineRefusal, match=r"^90 tokens of depth \+ 10 prompt \+ 3 new .* of 103"):
+        check_fits(loaded(Scripted(lambda request: 1.0), context_tokens=102), deep)
+
+
+def test_a_batch_beyond_what_was_loaded_says_what_to_load() -> None:
+    model = loaded(Scripted(lambda request: 1.0))
+    model.engine = msgspec.structs.replace(model.engine, batch=2, batch_remedy="load with n=…")
+    check_fits(model, Workload(batch=2))
+    with pytest.raises(EngineRefusal, match=r"^a batch of 3 .* was loaded for 2: load with n=…$"):
+        check_fits(model, Workload(batch=3))
 
 
 def test_a_workload_that_just_fits_is_taken() -> None:
@@ -278,7 +366,8 @@ def test_a_workload_that_just_fits_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    "metric", ["ttft", "prefill_tps", "decode_tps", "itl", "tpot", "e2e", "load", "ram"]
+    "metric",
+    ["ttft", "prefill_tps", "decode_tps", "itl", "tpot", "e2e", "load", "ram", "ram_anon"],
 )
 def test_every_metric_is_an_attribute_of_the_measurement(metric: str) -> None:
     seen = measure(loaded(Scripted(lambda request: 1.0)), TASK, Plan(samples=5))
@@ -289,3 +378,10 @@ def test_an_absent_metric_names_those_that_are_there() -> None:
     seen = measure(loaded(Scripted(lambda request: 1.0)), TASK, Plan(samples=5))
     with pytest.raises(MetricAbsent, match=r"^vram was not measured; this .* has decode_tps, e2e"):
         seen.quantity("vram")
+
+
+def test_what_is_read_before_the_clock_starts_counts_for_the_time_budget() -> None:
+    deep = msgspec.structs.replace(took(1.0), whole_s=41.0)
+    count, findings = sample_count([deep] * 6, Plan(samples=10))
+    assert count == 5
+    assert findings[0].startswith("workload too large for the time budget: about 451 s of 60 s")

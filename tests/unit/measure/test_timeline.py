@@ -6,17 +6,24 @@ import pytest
 
 from pytest_llmperf.measure.timeline import InvalidSample, Sample, read_sample
 from pytest_llmperf.worker.messages import Generated
+from tests.unit.worker.answers import generated
 
 MS = 1_000_000
 
 
-def answer(*instants_ms: float, started_ms: float = 1000, count: int | None = None) -> Generated:
+def answer(
+    *instants_ms: float,
+    started_ms: float = 1000,
+    count: int | None = None,
+    chunks: tuple[int, ...] = (),
+) -> Generated:
     """Tokens at these instants, on a clock that stood at one second when the request began."""
-    return Generated(
+    tokens = sum(chunks) if chunks else len(instants_ms)
+    return generated(
         started_ns=round(started_ms * MS),
         instants_ns=[round(instant * MS) for instant in instants_ms],
-        token_ids=[1] * len(instants_ms),
-        count=len(instants_ms) if count is None else count,
+        chunk_tokens=chunks,
+        count=tokens if count is None else count,
     )
 
 
@@ -56,8 +63,34 @@ def test_a_single_token_has_no_decode() -> None:
     assert one.e2e_s == one.ttft_s
 
 
+def test_a_batch_reads_and_decodes_for_all_its_sequences() -> None:
+    four = read_sample(answer(1200, 1250, 1300), prompt_tokens=50, new_tokens=3, batch=4)
+    assert four.prefill_tps == pytest.approx(4 * 250)
+    assert four.steps_per_s == pytest.approx(20)
+    assert four.decode_tps == pytest.approx(4 * 20)
+    assert four.tpot_s == pytest.approx(0.050)
+
+
+def test_the_tokens_of_a_chunk_share_its_gap() -> None:
+    """One token at 1200, three at 1260, two at 1280 ms."""
+    chunked = read_sample(answer(1200, 1260, 1280, chunks=(1, 3, 2)), 50, 6)
+    assert chunked.gaps_s == pytest.approx([0.020, 0.020, 0.020, 0.010, 0.010])
+    assert chunked.chunk_gaps_s == pytest.approx([0.060, 0.020])
+    assert chunked.decode_tps == pytest.approx(5 / 0.080)
+
+
+def test_the_gaps_within_a_first_chunk_are_not_made_up() -> None:
+    chunked = read_sample(answer(1200, 1300, chunks=(4, 2)), 50, 6)
+    assert chunked.gaps_s == pytest.approx([0.050, 0.050])
+    assert chunked.decode_tps == pytest.approx(2 / 0.100)
+
+
+def test_tokens_one_by_one_have_no_chunks() -> None:
+    assert sample(1200, 1250).chunk_gaps_s is None
+
+
 @pytest.mark.parametrize(
-    ("generated", "asked", "message"),
+    ("answered", "asked", "message"),
     [
         (answer(1200, 1300), 3, "2 tokens generated, 3 asked for"),
         (answer(1200, 1300, count=4), 2, "4 tokens generated, 2 asked for"),
@@ -66,11 +99,12 @@ def test_a_single_token_has_no_decode() -> None:
         (answer(999, 1300), 2, "token times run backwards"),
         (answer(1000, 1300), 2, "tokens took no time at all"),
         (answer(1200, 1200, 1200), 3, "tokens took no time at all"),
+        (answer(1200, 1300, chunks=(1, 1), count=3), 3, "2 tokens have a time, 3 were generated"),
     ],
-    ids=["few", "many", "none", "backwards", "before the start", "no prefill", "no decode"],
+    ids=["few", "many", "none", "backwards", "before t0", "no prefill", "no decode", "chunks"],
 )
 def test_a_request_that_breaks_a_rule_is_invalid(
-    generated: Generated, asked: int, message: str
+    answered: Generated, asked: int, message: str
 ) -> None:
     with pytest.raises(InvalidSample, match=f"^{message}$"):
-        read_sample(generated, 50, asked)
+        read_sample(answered, 50, asked)

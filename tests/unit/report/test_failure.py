@@ -11,6 +11,7 @@ from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.measure import Measurement
 from pytest_llmperf.report.failure import failure_text
 from tests.unit.gate.test_verdict import measurement, quantity
+from tests.unit.measure.test_bottleneck import QUIET
 from tests.unit.report.test_result import judge_it, laptop
 
 MACHINE = "16 cores 12th Gen Intel(R) Core(TM) i7-1260P (avx_vnni), 15 GB RAM"
@@ -149,3 +150,33 @@ def test_even_many_facts_fit_into_twelve_lines(machine: Hardware) -> None:
     text = failure_text(judged, machine, strict=False)
     assert text.count("perf budget broken") == 4
     assert len(text.splitlines()) <= 12
+
+
+def test_a_broken_share_of_the_roofline_shows_its_arithmetic(machine: Hardware) -> None:
+    how = "1.17 GB per step × 18.3 steps/s = 21.4 GB/s, of 26.1 GB/s measured here"
+    share = msgspec.structs.replace(quantity("mbu", 0.82), how=how)
+    seen = msgspec.structs.replace(measurement(), metrics={"mbu": share})
+    assert failure_text([judge_it(seen, min_mbu=0.99)], machine, strict=False) == (
+        "perf budget broken: memory bandwidth used 0.82 < min_mbu=0.99\n"
+        "  measured   0.82 (one value), 512+128 tokens\n"
+        "  engine     fake 1, llama-160m\n"
+        f"  mbu        {how}\n"
+        f"  machine    {MACHINE} · 82 % of memory bandwidth · steady"
+    )
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.0, "not throttled"), (0.12, "throttled 12%")])
+def test_heat_is_said_where_it_is_known(machine: Hardware, share: float, said: str) -> None:
+    conditions = msgspec.structs.replace(QUIET, thermal_share=share)
+    seen = msgspec.structs.replace(ten_samples(), conditions=conditions)
+    text = failure_text([judge_it(seen, min_tps=25)], machine, strict=False)
+    assert text.endswith(f"{MACHINE} · {said} · steady")
+
+
+def test_a_broken_memory_budget_says_what_its_figure_is_worth(machine: Hardware) -> None:
+    ram = msgspec.structs.replace(
+        quantity("ram", 6), kind="exact", how="VmHWM, reset after the load", slack=2**-12
+    )
+    seen = msgspec.structs.replace(measurement(), metrics={"ram": ram})
+    text = failure_text([judge_it(seen, max_ram_gb=4)], machine, strict=False)
+    assert "\n  ram        exact ± 256 KiB: VmHWM, reset after the load\n" in text

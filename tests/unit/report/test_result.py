@@ -13,7 +13,7 @@ from pytest_llmperf.gate.budget import read_limits
 from pytest_llmperf.gate.verdict import Verdict, judge
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Hardware
-from pytest_llmperf.measure import Measurement, MemoryPeak
+from pytest_llmperf.measure import ByteFigure, Measurement, MemoryUse
 from pytest_llmperf.report.result import (
     FORMAT,
     VERSION,
@@ -62,8 +62,17 @@ def one_test(
 def run_result(root: Path) -> RunResult:
     """A run with every kind of test in it."""
     seen = measurement(decode_tps=19, ttft=100, load=2, ram=1.5)
-    memory = MemoryPeak(
-        peak_bytes=3 << 29, load_bytes=3 << 29, run_bytes=1, kind="bound", how="é", slack_bytes=9
+    figure = ByteFigure(bytes=3 << 29, kind="bound", how="é", low_bytes=1, slack_bytes=9)
+    memory = MemoryUse(
+        peak=figure,
+        load=figure,
+        prefill=None,
+        decode=None,
+        anon=None,
+        file=None,
+        pss=None,
+        processes=2,
+        unknown={"anon": "not told"},
     )
     seen = msgspec.structs.replace(seen, memory=memory, findings=["not steady"])
     again = msgspec.structs.replace(seen, invocation=1)
@@ -94,7 +103,7 @@ def test_the_file_names_its_format_and_version(tmp_path: Path) -> None:
     text = (tmp_path / "out.json").read_text(encoding="utf-8")
     assert text.endswith("}\n")
     read = json.loads(text)
-    assert (read["format"], read["version"]) == ("pytest-llmperf-result", 1)
+    assert (read["format"], read["version"]) == ("pytest-llmperf-result", 2)
     assert read["tests"][0]["measurements"][0]["verdict"] == "OVER_BUDGET"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
-from pytest_llmperf.backends import EngineFacts
+from pytest_llmperf.backends import EngineFacts, EngineTimings, Request
 from pytest_llmperf.models import ModelFiles
 from pytest_llmperf.worker.messages import (
     MAX_FRAME_BYTES,
@@ -21,15 +21,18 @@ from pytest_llmperf.worker.messages import (
     Failed,
     FrameReader,
     Generate,
-    Generated,
     Hello,
     Load,
     Loaded,
     Message,
+    PhaseMemory,
     decode_from_worker,
     decode_to_worker,
     write_frame,
 )
+from pytest_llmperf.worker.peaks import read_tree
+from pytest_llmperf.worker.usage import Usage
+from tests.unit.worker.answers import generated
 
 SOON_S = 0.02
 HELLO = Hello(protocol=1, pid=4711, python="3.11.2")
@@ -86,6 +89,16 @@ FILES = ModelFiles(
 OPTIONS: dict[str, str | int | float | bool | list[float] | None] = {
     "n_ctx": 64, "use_mmap": True, "flash_attn": "auto", "n_threads": None, "decode_tps": [1.5, 2.0]
 }  # fmt: skip
+REQUEST = Request(prompts=[[1, 2, 3], [4, 5, 6]], new_tokens=4, depth=1)
+USAGE = Usage(
+    at_ns=2**62,
+    cpu_s=1.5,
+    major_faults=1,
+    minor_faults=2,
+    disk_read_bytes=4,
+    involuntary_switches=3,
+)
+TREE = read_tree(os.getpid())
 FACTS = EngineFacts(vocab_size=32000, context_tokens=64, options={"n_ctx": 64}, build="AVX2 = 1")
 
 
@@ -93,15 +106,27 @@ FACTS = EngineFacts(vocab_size=32000, context_tokens=64, options={"n_ctx": 64}, 
     ("message", "decode"),
     [
         (HELLO, decode_from_worker),
-        (Loaded(version="1", import_ns=5, load_ns=2**40, engine=FACTS), decode_from_worker),
         (
-            Generated(started_ns=1, instants_ns=[2, 2**62], token_ids=[7, 8], count=3),
+            Loaded(
+                version="1", import_ns=5, load_ns=2**40, engine=FACTS, usage=[USAGE], devices=[]
+            ),
+            decode_from_worker,
+        ),
+        (
+            generated(
+                started_ns=1,
+                instants_ns=[2, 2**62],
+                count=3,
+                usage=[USAGE] * 3,
+                memory=PhaseMemory(prefill=TREE, decode=TREE, were_reset=False),
+                timings=EngineTimings(total_s=0.5),
+            ),
             decode_from_worker,
         ),
         (Failed(kind="raised", message="é\0", traceback="…"), decode_from_worker),
         (Load(backend="fake", model=None, options=OPTIONS, invocation=2), decode_to_worker),
         (Load(backend="llama-cpp", model=FILES, options={}, invocation=0), decode_to_worker),
-        (Generate(prompt=[1, 2, 3], new_tokens=4), decode_to_worker),
+        (Generate(request=REQUEST, observe="memory"), decode_to_worker),
         (Close(), decode_to_worker),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Message) else "",
@@ -214,7 +239,7 @@ def test_writing_to_a_reader_that_is_gone_fails() -> None:
 
 def test_writing_to_a_side_that_does_not_read_ends_at_the_deadline() -> None:
     read_end, write_end = os.pipe()
-    longer_than_a_pipe_holds = Generate(prompt=[70000] * 100_000, new_tokens=1)
+    longer_than_a_pipe_holds = Generate(request=Request(prompts=[[70000] * 100_000], new_tokens=1))
     with pytest.raises(ChannelTimeout):
         write_frame(write_end, longer_than_a_pipe_holds, time.monotonic() + 0.05)
     os.close(read_end)

@@ -1,0 +1,108 @@
+"""What does a run measure with, beside the clock?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_llmperf.hardware.calibration import Calibration, calibrate_cpu, calibrate_cuda
+from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.hardware.gpu_watch import GpuSnapshot, GpuWatch
+from pytest_llmperf.hardware.memory import from_linux
+from pytest_llmperf.measure import roofline
+from pytest_llmperf.measure.gpu_neighbours import wait_until_given_back
+from pytest_llmperf.measure.roofline import Roofline
+from pytest_llmperf.measure.timeline import Sample
+from pytest_llmperf.measure.workload import Workload
+from pytest_llmperf.models.traffic import traffic_of
+from pytest_llmperf.worker.loading import Loading
+from pytest_llmperf.worker.pool import LoadedModel
+from pytest_llmperf.worker.surroundings import Surroundings
+
+_NOT_PROBED = "the memory bandwidth was not probed: another model was loaded all the time"
+
+
+class Instruments(Surroundings):
+    """The roofline's probes and the watch over the GPUs, as far as this machine has them."""
+
+    def __init__(self, hardware: Hardware) -> None:
+        self._hardware = hardware
+        self._cpu: list[Calibration] = []
+        self._no_cpu = _NOT_PROBED
+        self._gpus: tuple[Calibration, ...] | str | None = None
+        """In torch's order, or why they are not known; None: not tried."""
+        self.gpu: GpuWatch | None = None
+        """None: this machine has no NVIDIA GPU."""
+
+    @property
+    def _has_cuda(self) -> bool:
+        return any(each.kind == "cuda" for each in self._hardware.accelerators)
+
+    def before_start(self, loading: Loading, *, alone: bool) -> GpuSnapshot | None:
+        """Probe the machine if no model is loaded; read the GPUs."""
+        if alone and loading.files is not None:
+            self.calibrate()
+        if self.gpu is None and self._has_cuda:
+            self.gpu = GpuWatch.start()
+        return None if self.gpu is None else self.gpu.read()
+
+    def calibrate(self) -> None:
+        """Probe memory and cores once more, because neighbours come and go; GPUs only once.
+
+        Of all probes the best counts, so that a further one can only take an accusation back.
+        """
+        memory = self._hardware.memory
+        if self._hardware.os_family == "linux":
+            memory, _ = from_linux(Path("/"))  # what was free when the run began is gone
+        found = calibrate_cpu(self._hardware.cpu, memory)
+        if isinstance(found, Calibration):
+            self._cpu.append(found)
+        else:
+            self._no_cpu = found
+        if self._gpus is None and self._has_cuda:
+            self._gpus = calibrate_cuda()
+
+    def after_end(self, idle: GpuSnapshot | None) -> str | None:
+        """Wait until the GPUs have their memory back."""
+        if self.gpu is None or idle is None:
+            return None
+        return wait_until_given_back(self.gpu, idle)
+
+    def place(
+        self,
+        model: LoadedModel,
+        workload: Workload,
+        samples: Sequence[Sample],
+        changed: str | None,
+    ) -> Roofline | None:
+        """Compare the samples with the machine's limits; None for an engine without a model.
+
+        ``changed``: what happened to the model's files, which then tell nothing of what ran.
+        """
+        if model.files is None:
+            return None
+        calibrations, why = self._of_device(model.engine.device)
+        traffic = f"the model file changed: {changed}" if changed else traffic_of(model.files)
+        return roofline.place(
+            traffic, model.engine, workload, samples, calibrations, uncalibrated=why
+        )
+
+    def _of_device(self, device: str) -> tuple[Sequence[Calibration], str]:
+        """The probes of the device that computes, or why there are none."""
+        if device == "cpu":
+            return self._cpu, self._no_cpu
+        if self._gpus is None or isinstance(self._gpus, str):
+            return [], self._gpus or f"the memory bandwidth of {device} cannot be probed here"
+        if device == "gpu" and len(self._hardware.gpus) == 1:
+            return self._gpus, ""
+        name, _, number = device.partition(":")
+        if name != "cuda":
+            return [], f"the engine says no more than {device!r} of where it computes"
+        found = [each for each in self._gpus if each.index == int(number or 0)]
+        return found, f"{device} was not probed"
+
+    def close(self) -> None:
+        """End the processes that watch."""
+        if self.gpu is not None:
+            self.gpu.close()
+            self.gpu = None

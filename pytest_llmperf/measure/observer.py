@@ -1,0 +1,115 @@
+"""What is watched beside the clock while one model is measured?"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from pytest_llmperf.backends import AllocatorPeak
+from pytest_llmperf.backends.device import merge_peaks
+from pytest_llmperf.hardware.counters import Counters
+from pytest_llmperf.hardware.cpu import affinity
+from pytest_llmperf.hardware.gpu_watch import GpuSnapshot
+from pytest_llmperf.measure import disturbances
+from pytest_llmperf.measure.conditions import Conditions, ConditionsWatch
+from pytest_llmperf.measure.device_memory import (
+    DeviceMemory,
+    Readings,
+    device_memory,
+    why_absent,
+)
+from pytest_llmperf.measure.gpu_conditions import GpuConditions, gpu_conditions, gpu_findings
+from pytest_llmperf.measure.instruments import Instruments
+from pytest_llmperf.measure.memory import MemoryUse, MemoryWatch, PeakUnknown
+from pytest_llmperf.measure.requests import Requests
+from pytest_llmperf.worker.messages import Generated
+from pytest_llmperf.worker.peaks import members
+from pytest_llmperf.worker.pool import LoadedModel
+
+
+@dataclass
+class Observed:
+    """Everything that was seen beside the clock."""
+
+    memory: MemoryUse | None = None
+    devices: list[DeviceMemory] = field(default_factory=list)
+    conditions: Conditions | None = None
+    gpu_conditions: list[GpuConditions] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
+    """Metric → why it is not known."""
+    findings: list[str] = field(default_factory=list)
+
+
+class Observer:
+    """Watches one worker over one measurement, always between the requests."""
+
+    def __init__(
+        self, model: LoadedModel, instruments: Instruments, requests: Requests, *, watch: bool
+    ) -> None:
+        self._model, self._instruments, self._requests = model, instruments, requests
+        self._watch = watch
+        self._on_gpu = model.engine.device != "cpu"
+        if watch:
+            pid = model.worker.pid
+            self._memory = MemoryWatch(pid, model.load_memory, earlier_requests=model.requests)
+            self._conditions = ConditionsWatch(Counters(pid, affinity()), model.engine.threads)
+            self._gpus_before: GpuSnapshot | None = None
+            self._began: float | None = None
+
+    def take(self, what: str) -> Generated:
+        """Send one timed request and read the counters around it."""
+        if not self._watch:
+            return self._requests.send(what)
+        if self._began is None:
+            self._gpus_before, self._began = self._read_gpus(), time.monotonic()
+        self._conditions.before()
+        answer = self._requests.send(what, observe="usage")
+        self._conditions.after(answer.usage)
+        return answer
+
+    def finish(self, *, valid: bool) -> Observed:
+        """Take the peaks of each phase in a request of their own, and put everything together.
+
+        ``valid``: the engine answers as it should, so that it can be asked once more.
+        """
+        if not self._watch:
+            return Observed(absent={"ram": "memory was not watched"})
+        self._memory.keep()  # the next request resets the marks
+        conditions = self._conditions.summary()
+        gpus = self._gpu_conditions()
+        answer = self._requests.send("memory by phase", observe="memory") if valid else None
+        seen = Observed(conditions=conditions, gpu_conditions=gpus)
+        try:
+            seen.memory = self._memory.finish(None if answer is None else answer.memory)
+        except PeakUnknown as reason:
+            seen.absent["ram"] = str(reason)
+        if self._on_gpu:
+            self._devices(seen, [] if answer is None else answer.devices)
+        seen.findings = [*disturbances.findings(conditions), *gpu_findings(gpus)]
+        if self._instruments.gpu is not None and self._instruments.gpu.trouble is not None:
+            seen.findings.append(self._instruments.gpu.trouble)
+        return seen
+
+    def _read_gpus(self) -> GpuSnapshot | None:
+        gpu = self._instruments.gpu
+        return gpu.read() if self._on_gpu and gpu is not None else None
+
+    def _gpu_conditions(self) -> list[GpuConditions]:
+        after = self._read_gpus()
+        if self._gpus_before is None or after is None or self._began is None:
+            return []
+        wall_s = time.monotonic() - self._began
+        pids = members(self._model.worker.pid)
+        return gpu_conditions(self._gpus_before, after, pids, wall_s=wall_s, idle=self._model.idle)
+
+    def _devices(self, seen: Observed, peaks: list[AllocatorPeak]) -> None:
+        model, gpu = self._model, self._instruments.gpu
+        readings = Readings(
+            idle=model.idle,
+            after=self._read_gpus(),
+            own_pids=frozenset(members(model.worker.pid)),
+            trouble=gpu.trouble if gpu is not None else "this machine has no NVIDIA GPU",
+        )
+        seen.devices = device_memory(merge_peaks(model.load_devices, peaks), readings)
+        if not any(device.vram for device in seen.devices):
+            seen.absent["vram"] = why_absent(seen.devices, readings)
