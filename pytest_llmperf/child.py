@@ -135,6 +135,20 @@ def start(
     return Child(leader, write_end)
 
 
+def importable(variables: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which a child finds this package where we found it.
+
+    From a checkout our parent folder is on the path by the grace of the working directory only.
+    """
+    home = Path(__file__).resolve().parents[1]
+    extended = dict(variables)
+    if home.name not in ("site-packages", "dist-packages"):
+        extended["PYTHONPATH"] = os.pathsep.join(
+            filter(None, (variables.get("PYTHONPATH"), str(home)))
+        )
+    return extended
+
+
 def is_ready(descriptor: int, events: int, timeout_s: float) -> bool:
     """Wait for poll(2) ``events``, an end of file or an error on ``descriptor``.
 

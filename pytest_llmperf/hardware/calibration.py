@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from typing import IO
 
 import msgspec
 
 from pytest_llmperf import child
-from pytest_llmperf.hardware import nvidia
+from pytest_llmperf.ending import exit_clause, last_line, last_words
 from pytest_llmperf.hardware.facts import Cpu, Memory
 
 DEADLINE_S = 10.0
@@ -34,7 +32,6 @@ _PROGRAM = "pytest_llmperf.hardware.bandwidth"
 _CUDA_PROGRAM = "pytest_llmperf.hardware.bandwidth_cuda"
 _LEAST_BYTES = 256 * 2**20
 _LARGEST_SHARE = 8  # of the usable memory, the probe takes at most one part of so many
-_LAST_WORDS = 200
 _THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "OMP_NUM_THREADS",
@@ -239,7 +236,7 @@ def _run(argv: Sequence[str], variables: Mapping[str, str], deadline_s: float) -
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         try:
             probe = child.start(
-                argv, environment=nvidia.importable(variables), stdout=stdout, stderr=stderr
+                argv, environment=child.importable(variables), stdout=stdout, stderr=stderr
             )
         except OSError as error:
             return _Failure(f"no process could be started to measure it ({error})")
@@ -251,17 +248,5 @@ def _run(argv: Sequence[str], variables: Mapping[str, str], deadline_s: float) -
         if not in_time:
             return _Failure(f"the probe did not end within {deadline_s:g} s")
         if code:
-            return _Failure(f"the probe {_ended(code)}{_last_words(stderr)}")
-        return nvidia.last_line(stdout)
-
-
-def _ended(code: int) -> str:
-    if code >= 0:
-        return f"failed ({code})"
-    names = {int(each): each.name for each in signal.Signals}
-    return f"was killed by {names.get(-code, f'signal {-code}')}"
-
-
-def _last_words(stderr: IO[bytes]) -> str:
-    words = nvidia.last_line(stderr)[-_LAST_WORDS:]
-    return f': "{words}"' if words else ""
+            return _Failure(f"the probe {exit_clause(code)}{last_words(stderr)}")
+        return last_line(stdout)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
+from pytest_llmperf.ending import exit_clause, last_words
 from pytest_llmperf.hardware import nvidia
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ START_DEADLINE_S = nvidia.DEADLINE_S
 
 _PROGRAM = "pytest_llmperf.hardware.nvml_watch"
 _MAX_LINE_BYTES = 4 << 20
-_LAST_WORDS = 200
 _UNKNOWN = "GPU conditions and memory are unknown"
 
 
@@ -138,7 +137,7 @@ class GpuWatch:
             self._child = child.start(
                 # -P: nothing in the user's working directory stands in for a module of ours.
                 [sys.executable, "-P", "-m", _PROGRAM, str(their_requests), str(their_answers)],
-                environment=nvidia.importable(environment),
+                environment=child.importable(environment),
                 descriptors=(their_requests, their_answers),
                 stdout=self._words,
                 stderr=self._words,
@@ -203,16 +202,9 @@ class GpuWatch:
         self._child.wait_for_exit(self._deadline_s)
         code = nvidia.end(self._child)
         self._child = None
-        if code is None:
-            how = "hangs inside the driver"
-        elif code < 0:
-            names = {each.value: each.name for each in signal.Signals}
-            how = f"was killed by {names.get(-code, f'signal {-code}')}"
-        else:
-            how = f"ended with exit code {code}"
+        how = "hangs inside the driver" if code is None else exit_clause(code)
         assert self._words is not None
-        words = nvidia.last_line(self._words)[-_LAST_WORDS:]
-        said = f' (last words: "{words}")' if words else ""
+        said = last_words(self._words)
         return f"the process that asks NVML {how} {self._after()}{said}"
 
     def _give_up(self, why: str, remedy: str = "") -> None:

@@ -12,12 +12,13 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import msgspec
 
+from pytest_llmperf.ending import exit_name, last_line, last_words
 from pytest_llmperf.hardware import files, names
 from pytest_llmperf.hardware.facts import Accelerator
 
@@ -29,7 +30,6 @@ DEADLINE_S = 10.0
 
 _PROGRAM = "pytest_llmperf.hardware.nvml"
 _KILL_S = 2.0
-_LAST_WORDS = 200
 _LIBRARY_FOLDERS = (
     "usr/lib/x86_64-linux-gnu",
     "usr/lib/aarch64-linux-gnu",
@@ -182,7 +182,7 @@ def _ask(variables: Mapping[str, str], deadline_s: float) -> Answer | str:
             asked = child.start(
                 # -P: nothing in the user's working directory stands in for a module of ours.
                 [sys.executable, "-P", "-m", _PROGRAM],
-                environment=importable(variables),
+                environment=child.importable(variables),
                 stdout=stdout,
                 stderr=stderr,
             )
@@ -214,11 +214,10 @@ def end(asked: Child) -> int | None:
 
 
 def _answer(code: int | None, stdout: IO[bytes], stderr: IO[bytes]) -> Answer | str:
-    last_words = last_line(stderr)[-_LAST_WORDS:]
-    said = f' (last words: "{last_words}")' if last_words else ""
+    said = last_words(stderr)
     if code is not None and code < 0:
         return (
-            f"NVML crashed with {signal.Signals(-code).name}{said}: reinstall the NVIDIA driver, "
+            f"NVML was {exit_name(code)}{said}: reinstall the NVIDIA driver, "
             "then check 'nvidia-smi'"
         )
     if code != 0:
@@ -227,30 +226,3 @@ def _answer(code: int | None, stdout: IO[bytes], stderr: IO[bytes]) -> Answer | 
         return msgspec.json.decode(last_line(stdout), type=Answer)
     except msgspec.MsgspecError as error:
         return f"NVML gave an unreadable answer ({error}){said}: check 'nvidia-smi'"
-
-
-def last_line(stream: IO[bytes]) -> str:
-    """The last line; interpreters print greetings of their own before ours."""
-    stream.seek(0)
-    return next(reversed(list(_lines(stream))), "")
-
-
-def _lines(stream: IO[bytes]) -> Iterator[str]:
-    for line in stream:
-        text = line.decode("utf-8", "replace").strip()
-        if text:
-            yield text
-
-
-def importable(variables: Mapping[str, str]) -> dict[str, str]:
-    """The environment in which a child finds this package where we found it.
-
-    From a checkout our parent folder is on the path by the grace of the working directory only.
-    """
-    home = Path(__file__).resolve().parents[2]
-    extended = dict(variables)
-    if home.name not in ("site-packages", "dist-packages"):
-        extended["PYTHONPATH"] = os.pathsep.join(
-            filter(None, (variables.get("PYTHONPATH"), str(home)))
-        )
-    return extended

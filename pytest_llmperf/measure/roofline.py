@@ -157,8 +157,8 @@ def _bandwidth_share(
         )
     ratio = achieved / best.bandwidth_best
     arithmetic = (
-        f"{_si(needed, 'B')} per step × {steps_per_s:.1f} steps/s = {_si(achieved, 'B/s')}, "
-        f"of {_si(best.bandwidth_best, 'B/s')} measured here"
+        f"{_si(needed, 'B')} a step × {steps_per_s:.1f} steps/s = {_si(achieved, 'B/s')}, "
+        f"of {_si(best.bandwidth_best, 'B/s')} measured"
     )
     return _Share(
         work=needed,
@@ -207,8 +207,8 @@ def _compute_share(
         return _Share(work=flops, achieved=achieved, absent="the matmul rate was not probed")
     ratio = achieved / best.flops_best
     arithmetic = (
-        f"{_si(flops, 'FLOP')} per request in {_si(achieved, 'FLOP/s')}, of "
-        f"{_si(best.flops_best, 'FLOP/s')} {best.flops_dtype} measured here"
+        f"{_si(flops, 'FLOP')} a request, {_si(achieved, 'FLOP/s')} of "
+        f"{_si(best.flops_best, 'FLOP/s')} {best.flops_dtype} measured"
     )
     findings = []
     if ratio > MOST:

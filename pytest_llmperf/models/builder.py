@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import IO
 import msgspec
 
 from pytest_llmperf import child
+from pytest_llmperf.ending import exit_clause
 from pytest_llmperf.models import errors
 from pytest_llmperf.models.messages import Answer, BuildTask, Done, Failed, Progress
 
@@ -79,7 +79,7 @@ def run_builder(
         if not (finished and code == 0 and isinstance(last, Done)):
             raise errors.BuildFailed(
                 f"the process that built {task.name} {task.quantization} "
-                f"{_end_of(code)}.{_last_words(log)}"
+                f"{exit_clause(code)} before it was done.{_last_words(log)}"
             )
 
 
@@ -106,19 +106,7 @@ def _environment() -> dict[str, str]:
     """Return the caller's environment for a builder that uses no network and no GPU."""
     variables = dict(os.environ)
     variables |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
-    package_root = str(Path(child.__file__).parents[1])
-    if Path(package_root).name not in ("site-packages", "dist-packages"):
-        # A checkout may be found by the caller's folder alone, and the builder runs elsewhere.
-        variables["PYTHONPATH"] = os.pathsep.join(
-            filter(None, [package_root, variables.get("PYTHONPATH")])
-        )
-    return variables
-
-
-def _end_of(code: int) -> str:
-    if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with exit code {code} before it was done"
+    return child.importable(variables)
 
 
 def _last_words(log: IO[bytes]) -> str:

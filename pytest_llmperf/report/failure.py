@@ -30,7 +30,8 @@ def block(judged: JudgedMeasurement, hardware: Hardware, *, named: bool) -> str:
     lines += [
         _row(BY_NAME[check.metric].name, how) for check in broken for how in _how(judged, check)
     ]
-    lines.append(_row("machine", " · ".join([words.machine(hardware), *_state(judged)])))
+    lines.append(_row("machine", words.machine(hardware)))
+    lines.append(_row("state", " · ".join(_state(judged))))
     confirmed = [
         words.labelled(check.metric, check.confirmed, check.percentile)
         for check in broken

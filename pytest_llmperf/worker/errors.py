@@ -7,6 +7,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_llmperf.ending import exit_name
+
 LAST_WORDS_LINES = 20
 LAST_WORDS_WIDTH = 300
 _TAIL_BYTES = 64 << 10
@@ -60,16 +62,6 @@ class Obituary:
         if remedy and not happened:
             lines.append(remedy)
         return "\n".join([*lines, *log_lines(self.log)])
-
-
-def exit_name(exit_code: int) -> str:
-    """``killed by SIGSEGV`` or ``exited with code 3``."""
-    if exit_code < 0:
-        try:
-            return f"killed by {signal.Signals(-exit_code).name}"
-        except ValueError:
-            return f"killed by signal {-exit_code}"
-    return f"exited with code {exit_code}"
 
 
 def known_remedy(backend: str, exit_code: int) -> str | None:

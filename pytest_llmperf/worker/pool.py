@@ -10,9 +10,10 @@ import msgspec
 
 from pytest_llmperf.backends import AllocatorPeak, EngineFacts
 from pytest_llmperf.child import Undead
+from pytest_llmperf.ending import exit_name
 from pytest_llmperf.hardware.gpu_watch import GpuSnapshot
 from pytest_llmperf.models import ModelFiles
-from pytest_llmperf.worker.errors import WorkerError, exit_name
+from pytest_llmperf.worker.errors import WorkerError
 from pytest_llmperf.worker.host import Tick, Worker
 from pytest_llmperf.worker.loading import LoadFacts, Loading, load_facts, page_cache
 from pytest_llmperf.worker.messages import Load, Loaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -124,6 +125,7 @@ def test_a_share_of_the_bandwidth_passes_and_fails_with_its_arithmetic(
     assert "1 failed, 1 passed" in run.output, run.output
     lines = [line.strip() for line in run.output.splitlines()]
     (arithmetic,) = [line for line in lines if line.startswith("mbu ")]
-    for part in ("GB per step × ", " steps/s = ", " GB/s, of ", " GB/s measured here"):
-        assert part in arithmetic
+    how = r"mbu +[\d.]+ GB a step × [\d.]+ steps/s = [\d.]+ GB/s, of [\d.]+ GB/s measured"
+    assert re.fullmatch(how, arithmetic), arithmetic
+    assert all(len(line) <= 80 for line in lines if "measured" in line)
     assert any("< min_mbu=0.99" in line for line in lines)

@@ -173,6 +173,10 @@ def add_site_hook(folder: Path, code: str) -> str:
     return str(site)
 
 
+_NOT_THEIRS = ("PYTEST_", "COV_", "CI", "BUILD_NUMBER")
+"""What of our environment would change what a run says; in CI pytest says everything twice."""
+
+
 class PytestRun:
     """A ``pytest --llmperf`` process with a folder, a lease folder and a family of its own."""
 
@@ -181,7 +185,7 @@ class PytestRun:
         self.family = Family()
         (folder / "pytest.ini").write_text("[pytest]\n")
         (folder / "test_it.py").write_text(tests)
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_THEIRS)}
         self._output = folder / "output.txt"
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(

@@ -131,7 +131,7 @@ def test_a_gpu_lost_meanwhile_does_not_hide_the_other(machine: Machine) -> None:
     [
         ("hang", ["stopped answering", "nothing for 0.5 s", "after 1 reading", "dmesg"]),
         ("crash", ["SIGSEGV", "after 1 reading"]),
-        ("exit", ["exit code 3", "libnvidia-ml: internal error"]),
+        ("exit", ["exited with code 3", "libnvidia-ml: internal error"]),
         ("garbage", ["unreadable", "after 1 reading"]),
     ],
 )

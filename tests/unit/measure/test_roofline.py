@@ -74,7 +74,7 @@ def test_mbu_is_bytes_times_steps_over_the_best_bandwidth() -> None:
     assert found.steps_per_s == pytest.approx(20)
     assert found.bytes_per_s == pytest.approx(20 * 1_002_210_000)
     assert found.mbu == pytest.approx(20 * 1.00221 / 40)
-    assert found.arithmetic == "1 GB per step × 20.0 steps/s = 20 GB/s, of 40 GB/s measured here"
+    assert found.arithmetic == "1 GB a step × 20.0 steps/s = 20 GB/s, of 40 GB/s measured"
     assert (found.findings, found.absent, found.invalid) == ((), {}, None)
 
 
@@ -120,7 +120,7 @@ def test_mfu_is_operations_over_the_time_to_the_first_token() -> None:
     flops = 2 * (900e6 * 100 + 100e6) + 2 * 10 * 1000 * 5050
     assert found.prefill_flops == flops
     assert found.mfu == pytest.approx(flops / 2 / 400e9)
-    assert found.mfu_arithmetic.endswith("in 90.2 GFLOP/s, of 400 GFLOP/s float32 measured here")
+    assert found.mfu_arithmetic.endswith(", 90.2 GFLOP/s of 400 GFLOP/s float32 measured")
 
 
 def test_above_the_roofline_is_a_mistake_and_shown() -> None:
@@ -128,7 +128,7 @@ def test_above_the_roofline_is_a_mistake_and_shown() -> None:
     found = placed(sample(45))
     assert found.mbu == pytest.approx(1.1275, abs=1e-3)
     assert found.invalid is not None
-    assert "1.13 times it: 1 GB per step × 45.0 steps/s = 45.1 GB/s, of 40 GB/s" in found.invalid
+    assert "1.13 times it: 1 GB a step × 45.0 steps/s = 45.1 GB/s, of 40 GB/s" in found.invalid
     assert "median 38 GB/s, quartiles 37 GB/s to 39 GB/s, reading" in found.invalid
 
 

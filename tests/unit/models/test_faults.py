@@ -144,7 +144,7 @@ def test_a_builder_that_raises_says_so_with_its_last_words(
     folder.mkdir()
     (folder / "gguf.py").write_text("raise RuntimeError('no luck today')")
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    with pytest.raises(BuildFailed, match=r"(?s)ended with exit code 1 .*no luck today"):
+    with pytest.raises(BuildFailed, match=r"(?s)exited with code 1 .*no luck today"):
         resolve(ModelSpec(tiny()), "gguf")
     (folder / "gguf.py").write_text("import a_module_that_is_not_there")
     with pytest.raises(RequirementMissing, match="pip install a_module_that_is_not_there"):

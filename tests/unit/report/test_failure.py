@@ -38,7 +38,8 @@ def test_one_budget(machine: Hardware) -> None:
         "perf budget broken: decode 19.0 tok/s < min_tps=25\n"
         "  measured   19.0 tok/s (median of 5, 18.5–19.5), 512+128 tokens\n"
         "  engine     fake 1, llama-160m\n"
-        f"  machine    {MACHINE} · steady"
+        f"  machine    {MACHINE}\n"
+        "  state      steady"
     )
 
 
@@ -49,7 +50,8 @@ def test_three_budgets_of_which_two_are_broken(machine: Hardware) -> None:
         "perf budget broken: decode 19.0 tok/s < min_tps=25\n"
         "  measured   200 ms (median of 5, 150–300), 512+128 tokens\n"
         "  engine     fake 1, llama-160m\n"
-        f"  machine    {MACHINE} · steady"
+        f"  machine    {MACHINE}\n"
+        "  state      steady"
     )
 
 
@@ -59,7 +61,8 @@ def test_a_confirmed_budget_shows_both_processes(machine: Hardware) -> None:
         "perf budget broken: decode 19.2 tok/s (median of two processes) < min_tps=20\n"
         "  measured   19.0 tok/s (median of 5, 18.5–19.5), 512+128 tokens\n"
         "  engine     fake 1, llama-160m\n"
-        f"  machine    {MACHINE} · steady\n"
+        f"  machine    {MACHINE}\n"
+        "  state      steady\n"
         "  confirmed  in a fresh process: decode 19.4 tok/s"
     )
 
@@ -70,7 +73,8 @@ def test_a_percentile_is_not_called_a_median(machine: Hardware) -> None:
         "perf budget broken: first token p95 780 ms > max_ttft_p95_ms=500\n"
         "  measured   780 ms (p95 of 5), 512+128 tokens\n"
         "  engine     fake 1, llama-160m\n"
-        f"  machine    {MACHINE} · steady"
+        f"  machine    {MACHINE}\n"
+        "  state      steady"
     )
 
 
@@ -82,7 +86,8 @@ def test_invalid(machine: Hardware) -> None:
         "measurement invalid: 127 tokens generated, 128 asked for\n"
         "  measured   512+128 tokens\n"
         "  engine     fake 1, llama-160m\n"
-        f"  machine    {MACHINE} · not steady"
+        f"  machine    {MACHINE}\n"
+        "  state      not steady"
     )
 
 
@@ -91,7 +96,8 @@ def test_without_baseline_under_strict(machine: Hardware) -> None:
         "red under --llmperf-strict: no budget and no baseline: measured, not judged\n"
         "  measured   512+128 tokens\n"
         "  engine     fake 1, llama-160m\n"
-        f"  machine    {MACHINE} · steady"
+        f"  machine    {MACHINE}\n"
+        "  state      steady"
     )
 
 
@@ -107,8 +113,9 @@ def test_findings_are_notes(machine: Hardware) -> None:
         ten_samples(), steady=False, findings=["not steady after 9 warm-up samples"]
     )
     text = failure_text([judge_it(seen, min_tps=25)], machine, strict=False)
-    assert text.splitlines()[-2:] == [
-        f"  machine    {MACHINE} · not steady",
+    assert text.splitlines()[-3:] == [
+        f"  machine    {MACHINE}",
+        "  state      not steady",
         "  note       not steady after 9 warm-up samples",
     ]
 
@@ -127,12 +134,14 @@ def test_of_several_measures_the_red_ones_are_named(machine: Hardware) -> None:
         "  measure    short\n"
         "  measured   19.0 tok/s (median of 5, 18.5–19.5), 512+128 tokens\n"
         "  engine     fake 1, llama-160m\n"
-        f"  machine    {MACHINE} · steady\n"
+        f"  machine    {MACHINE}\n"
+        "  state      steady\n"
         "perf budget broken: load 4.00 s > max_load_s=1\n"
         "  measure    batch\n"
         "  measured   4.00 s (one value), 512+128 tokens\n"
         "  engine     fake 1, llama-160m\n"
-        f"  machine    {MACHINE} · steady"
+        f"  machine    {MACHINE}\n"
+        "  state      steady"
     )
 
 
@@ -153,7 +162,7 @@ def test_even_many_facts_fit_into_twelve_lines(machine: Hardware) -> None:
 
 
 def test_a_broken_share_of_the_roofline_shows_its_arithmetic(machine: Hardware) -> None:
-    how = "1.17 GB per step × 18.3 steps/s = 21.4 GB/s, of 26.1 GB/s measured here"
+    how = "1.17 GB a step × 18.3 steps/s = 21.4 GB/s, of 26.1 GB/s measured"
     share = msgspec.structs.replace(quantity("mbu", 0.82), how=how)
     seen = msgspec.structs.replace(measurement(), metrics={"mbu": share})
     assert failure_text([judge_it(seen, min_mbu=0.99)], machine, strict=False) == (
@@ -161,7 +170,8 @@ def test_a_broken_share_of_the_roofline_shows_its_arithmetic(machine: Hardware) 
         "  measured   0.82 (one value), 512+128 tokens\n"
         "  engine     fake 1, llama-160m\n"
         f"  mbu        {how}\n"
-        f"  machine    {MACHINE} · 82 % of memory bandwidth · steady"
+        f"  machine    {MACHINE}\n"
+        "  state      82 % of memory bandwidth · steady"
     )
 
 
@@ -170,7 +180,7 @@ def test_heat_is_said_where_it_is_known(machine: Hardware, share: float, said: s
     conditions = msgspec.structs.replace(QUIET, thermal_share=share)
     seen = msgspec.structs.replace(ten_samples(), conditions=conditions)
     text = failure_text([judge_it(seen, min_tps=25)], machine, strict=False)
-    assert text.endswith(f"{MACHINE} · {said} · steady")
+    assert text.splitlines()[-1] == f"  state      {said} · steady"
 
 
 def test_a_broken_memory_budget_says_what_its_figure_is_worth(machine: Hardware) -> None:

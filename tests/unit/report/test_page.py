@@ -19,7 +19,7 @@ from tests.unit.measure.test_bottleneck import QUIET, hot_gpu
 from tests.unit.report.test_result import laptop
 
 MIB = 2**20
-HOW = "1.17 GB per step × 18.3 steps/s = 21.4 GB/s, of 26.1 GB/s measured here"
+HOW = "1.17 GB a step × 18.3 steps/s = 21.4 GB/s, of 26.1 GB/s measured"
 
 
 @pytest.fixture
