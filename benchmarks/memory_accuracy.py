@@ -135,7 +135,7 @@ def run(name: str, program: Program, size: int) -> Trial:
         time.sleep(2.5 * max(INTERVALS_S))  # what stays is seen by anyone
         finished = [sampler.finish() for sampler in samplers]
         running.end()
-    figure = figure_of(tree, "VmHWM", slack_here_bytes())
+    figure = figure_of(tree, "VmHWM", slack_here_bytes(1))
     if figure is None:
         raise SystemExit(f"no figure: {tree.troubles}")
     seen = [
@@ -189,7 +189,7 @@ def main() -> int:
     options = parser.parse_args()
     benchmark = Benchmark(__doc__ or "", options)
     repeats = options.repeats or (2 if benchmark.quick else 5)
-    slack = slack_here_bytes() or 0
+    slack = slack_here_bytes(1) or 0
     benchmark.note("slack", f"slack of this kernel's counters: {slack / MIB:g} MiB per process")
     benchmark.note("repeats", f"the worst of {repeats} runs each; all sizes in MiB")
     benchmark.head(

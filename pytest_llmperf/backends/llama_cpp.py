@@ -139,7 +139,7 @@ class LlamaCppEngine(Engine):
 
     def facts(self) -> EngineFacts:
         """Describe the engine with the values that llama.cpp uses; what `auto` became is logged."""
-        lib, context = self._lib, self._context
+        lib, context, device = self._lib, self._context, self._device()
         in_force = msgspec.structs.replace(
             self._options,
             n_ctx=int(lib.llama_n_ctx(context)),
@@ -155,8 +155,8 @@ class LlamaCppEngine(Engine):
             build=lib.llama_print_system_info().decode(errors="replace").strip(),
             batch=in_force.n_seq_max,
             batch_remedy=f"load with n_seq_max=… and n_ctx={in_force.n_ctx} times as many",
-            device=self._device(),
-            threads=in_force.n_threads,
+            device=device,
+            threads=None if device == "gpu" else in_force.n_threads,
             kv_element_bytes=2.0,  # F16, the default type of both caches
         )
 

@@ -240,7 +240,11 @@ def _run(argv: Sequence[str], variables: Mapping[str, str], deadline_s: float) -
             )
         except OSError as error:
             return _Failure(f"no process could be started to measure it ({error})")
-        in_time = probe.wait_for_exit(deadline_s)
+        try:
+            in_time = probe.wait_for_exit(deadline_s)
+        except BaseException:  # interrupted: it must not run on beside the next measurement
+            probe.end()
+            raise
         try:
             code = probe.end()
         except child.Undead as error:

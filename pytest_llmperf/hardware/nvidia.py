@@ -188,8 +188,10 @@ def _ask(variables: Mapping[str, str], deadline_s: float) -> Answer | str:
             )
         except OSError as error:
             return f"NVIDIA GPUs are unknown: no process could be started to ask ({error})"
-        in_time = asked.wait_for_exit(deadline_s)
-        code = end(asked)
+        try:
+            in_time = asked.wait_for_exit(deadline_s)
+        finally:
+            code = end(asked)
         if not in_time:
             return (
                 f"NVML did not answer within {deadline_s:g} s: the NVIDIA driver hangs; run "

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from pytest_llmperf.measure import disturbances
 from pytest_llmperf.measure.conditions import Conditions
 from pytest_llmperf.measure.disturbances import DISK_BYTES_PER_S, LEAST_FAULTS
 from pytest_llmperf.measure.measurement import Measurement
@@ -66,24 +67,8 @@ def find_bottleneck(measurement: Measurement) -> Bottleneck:
     return Bottleneck(limit=None, evidence=_why_not(measurement))
 
 
-def slowed_share(measurement: Measurement) -> float | None:
-    """Share of the time for which heat, or failing power, slowed a CPU or GPU; None: not told.
-
-    A card's own power limit is not counted: many run at it all the time.
-    """
-    shares = [
-        share
-        for gpu in measurement.gpu_conditions
-        for cause, share in gpu.slowdown.items()
-        if cause != "power"
-    ]
-    if measurement.conditions is not None and measurement.conditions.thermal_share is not None:
-        shares.append(measurement.conditions.thermal_share)
-    return max(shares, default=None)
-
-
 def _thermal(measurement: Measurement) -> Bottleneck | None:
-    worst = slowed_share(measurement)
+    worst = measurement.slowed_share("thermal")
     if worst is None or worst < SLOWED:
         return None
     return Bottleneck(limit="thermal slowdown", evidence=f"it was slowed {worst:.0%} of the time")
@@ -96,12 +81,16 @@ def _storage(measurement: Measurement) -> Bottleneck | None:
     faults = conditions.major_faults.get("decode", 0)
     if faults < LEAST_FAULTS:
         return None
-    waited = conditions.pressure.get("group.io.some", conditions.pressure.get("io.some"))
+    waited = conditions.pressure.get("group.io.some")
     if waited is not None:
         if waited < WAITED:
             return None
-        evidence = f"{faults} major page faults, and tasks waited for it {waited:.0%} of the time"
+        evidence = (
+            f"{faults} major page faults, and tasks of its control group waited for storage "
+            f"{waited:.0%} of the time"
+        )
         return Bottleneck(limit="storage", evidence=evidence)
+    # The whole system's pressure may be that of anybody.
     read_bytes = conditions.disk_read_bytes or 0
     if read_bytes < DISK_BYTES_PER_S * conditions.wall_s:
         return None
@@ -148,20 +137,20 @@ def _bandwidth(measurement: Measurement) -> Bottleneck | None:
 
 def _threads(measurement: Measurement) -> Bottleneck | None:
     """Below the roofline: did the threads compute, or wait for one another and for Python?"""
-    roofline, conditions = measurement.roofline, measurement.conditions
-    if roofline is None or roofline.mbu is None or conditions is None:
+    conditions = measurement.conditions
+    if measurement.engine.device != "cpu" or conditions is None:
         return None
+    mbu = None if measurement.roofline is None else measurement.roofline.mbu
     share, threads = conditions.own_cpu_share, conditions.threads
-    used = f"only {roofline.mbu:.0%} of the memory bandwidth was used"
-    if measurement.engine.device != "cpu":
-        return None
-    if share is None or threads is None:
+    if mbu is None or share is None or not disturbances.is_alone(conditions):
         return None
     busy = f"the {threads} threads ran {share:.0%} of the time"
+    used = f"only {mbu:.0%} of the memory bandwidth was used"
     if share >= BUSY:
         return Bottleneck(limit="compute", evidence=f"{busy}, and {used}")
-    if share < IDLE and _taken_cores(conditions) is not None:
-        return Bottleneck(limit="host overhead", evidence=f"{busy}, no one else was, and {used}")
+    if share < IDLE:
+        evidence = f"{busy}, no one else took the cores, and {used}"
+        return Bottleneck(limit="host overhead", evidence=evidence)
     return None
 
 
@@ -187,7 +176,10 @@ def _why_not(measurement: Measurement) -> str:
         )
     if measurement.conditions is None or measurement.conditions.own_cpu_share is None:
         return f"{roofline.mbu:.0%} of the memory bandwidth, and the CPU time is not known"
-    return (
+    ran = (
         f"{roofline.mbu:.0%} of the memory bandwidth, and the threads ran "
-        f"{measurement.conditions.own_cpu_share:.0%} of the time: neither stands out"
+        f"{measurement.conditions.own_cpu_share:.0%} of the time"
     )
+    if not disturbances.is_alone(measurement.conditions):
+        return f"{ran}, but others may have taken part of both"
+    return f"{ran}: neither stands out"

@@ -32,7 +32,7 @@ class ByteFigure(msgspec.Struct, frozen=True, kw_only=True):
     low_bytes: int | None = None
     """The truth is not below this; None: not known, or ``bytes`` itself where it is exact."""
     slack_bytes: int | None = None
-    """What the kernel's counters may hide, either way; None: it does not apply."""
+    """What the kernel's counters may hide, either way; None: not known, or it does not apply."""
 
 
 def counter_slack_bytes(cpus: int, page_bytes: int) -> int:
@@ -47,18 +47,20 @@ def counter_slack_bytes(cpus: int, page_bytes: int) -> int:
     return max(32, 2 * cpus) * cpus * page_bytes
 
 
-def slack_here_bytes(release: str = platform.release()) -> int | None:
+def slack_here_bytes(threads: int | None, release: str = platform.release()) -> int | None:
     """The slack of one process on this machine; None where it is not known.
 
-    ``release``: of the kernel. Before Linux 6.2 each thread kept up to 64 pages to itself, and how
-    many threads there were at the peak nobody knows any more.
+    ``threads``: of the process, None: not known. Before Linux 6.2 each thread kept up to 64 pages
+    to itself (TASK_RSS_EVENTS_THRESH in mm/memory.c); how many threads there were at the peak
+    nobody knows any more, so that those of now stand in for them. ``release``: of the kernel.
     """
     numbers = re.match(r"(\d+)\.(\d+)", release)
     if sys.platform != "linux" or numbers is None:
         return None
+    page_bytes = os.sysconf("SC_PAGESIZE")
     if (int(numbers[1]), int(numbers[2])) < (6, 2):
-        return None
-    return counter_slack_bytes(os.sysconf("SC_NPROCESSORS_ONLN"), os.sysconf("SC_PAGESIZE"))
+        return None if threads is None else 64 * threads * page_bytes
+    return counter_slack_bytes(os.sysconf("SC_NPROCESSORS_ONLN"), page_bytes)
 
 
 def figure_of(tree: TreeMemory, how: str, slack_bytes: int | None) -> ByteFigure | None:

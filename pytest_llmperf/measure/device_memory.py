@@ -228,14 +228,16 @@ def _without_allocator(card: _Card) -> ByteFigure | None:
     """The end of the region, which is not its peak."""
     own = None if card.there is None else card.there.own_bytes
     difference = card.difference_bytes
-    shared = card.there is not None and card.there.shared
+    shared = card.there is None or card.there.shared
     if own is not None and (shared or difference is None or difference < own):
         how = "what NVML counts for the worker at the end; no peak is kept"
         return ByteFigure(bytes=own, kind="sampled", how=how)
     if difference is None or difference < 0:  # below zero, others gave memory back
         return None
     how = f"{_DIFFERENCE} at the end; no peak is kept{_shared(card)}"
-    return ByteFigure(bytes=difference, kind="sampled", how=how)
+    # What grew may be somebody else's.
+    low_bytes = 0 if shared else None
+    return ByteFigure(bytes=difference, kind="sampled", how=how, low_bytes=low_bytes)
 
 
 def _shared(card: _Card) -> str:

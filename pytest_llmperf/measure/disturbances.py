@@ -54,6 +54,12 @@ def _cores(conditions: Conditions) -> Iterator[str]:
         yield f"{stolen:.2f} of {cores} cores were stolen by the host"
 
 
+def is_alone(conditions: Conditions) -> bool:
+    """Whether it is known that nobody else took more of the cores than a quiet system does."""
+    known = conditions.other_cores is not None and conditions.steal_cores is not None
+    return known and not any(_cores(conditions))
+
+
 def _slowdowns(conditions: Conditions) -> Iterator[str]:
     throttled, hot = conditions.throttled_share, conditions.thermal_share
     if throttled is not None and throttled >= LEAST_SHARE:

@@ -5,7 +5,7 @@ Shares of time are differences of the driver's cumulative counters ÷ the time b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -50,6 +50,8 @@ class GpuConditions(msgspec.Struct, frozen=True, kw_only=True):
     """Compute processes that are not the worker's."""
     unclear: list[Neighbour]
     """Processes of which one may be the worker under the host's number."""
+    is_ours: bool = True
+    """Whether the worker certainly uses this GPU."""
 
 
 def gpu_conditions(
@@ -94,6 +96,19 @@ def gpu_conditions(
             )
         )
     return found
+
+
+def of_worker(
+    conditions: Sequence[GpuConditions], uuids: Collection[str | None]
+) -> list[GpuConditions]:
+    """Those of the GPUs that the worker uses; all, marked, where it is not known which.
+
+    ``uuids``: of the GPUs on which it holds memory. What goes on at others does not disturb it.
+    """
+    ours = [each for each in conditions if each.uuid is not None and each.uuid in uuids]
+    if ours or len(conditions) <= 1:
+        return ours or list(conditions)
+    return [msgspec.structs.replace(each, is_ours=False) for each in conditions]
 
 
 def _slowdown(

@@ -19,6 +19,9 @@ from pytest_llmperf.worker.loading import Loading
 from pytest_llmperf.worker.pool import LoadedModel
 from pytest_llmperf.worker.surroundings import Surroundings
 
+_GPU_TRIES = 2
+"""A probe that failed for a busy card is tried again with the next model; one that hangs takes a
+minute each time."""
 _NOT_PROBED = "the memory bandwidth was not probed: another model was loaded all the time"
 
 
@@ -29,8 +32,10 @@ class Instruments(Surroundings):
         self._hardware = hardware
         self._cpu: list[Calibration] = []
         self._no_cpu = _NOT_PROBED
-        self._gpus: tuple[Calibration, ...] | str | None = None
-        """In torch's order, or why they are not known; None: not tried."""
+        self._gpus: list[Calibration] = []
+        """Of all GPUs that torch sees, the latest last."""
+        self._no_gpu = ""
+        self._gpu_tries = 0
         self.gpu: GpuWatch | None = None
         """None: this machine has no NVIDIA GPU."""
 
@@ -41,16 +46,24 @@ class Instruments(Surroundings):
     def before_start(self, loading: Loading, *, alone: bool) -> GpuSnapshot | None:
         """Probe the machine if no model is loaded; read the GPUs."""
         if alone and loading.files is not None:
-            self.calibrate()
+            self._calibrate_cpu()
+            if self._has_cuda and not self._gpus and self._gpu_tries < _GPU_TRIES:
+                self._calibrate_gpus()
         if self.gpu is None and self._has_cuda:
             self.gpu = GpuWatch.start()
         return None if self.gpu is None else self.gpu.read()
 
-    def calibrate(self) -> None:
-        """Probe memory and cores once more, because neighbours come and go; GPUs only once.
+    def calibrate(self, device: str) -> None:
+        """Probe once more what computes, ``device`` as the engine names it.
 
         Of all probes the best counts, so that a further one can only take an accusation back.
         """
+        if device == "cpu":
+            self._calibrate_cpu()
+        elif self._has_cuda:
+            self._calibrate_gpus()
+
+    def _calibrate_cpu(self) -> None:
         memory = self._hardware.memory
         if self._hardware.os_family == "linux":
             memory, _ = from_linux(Path("/"))  # what was free when the run began is gone
@@ -59,8 +72,14 @@ class Instruments(Surroundings):
             self._cpu.append(found)
         else:
             self._no_cpu = found
-        if self._gpus is None and self._has_cuda:
-            self._gpus = calibrate_cuda()
+
+    def _calibrate_gpus(self) -> None:
+        self._gpu_tries += 1
+        found = calibrate_cuda()
+        if isinstance(found, str):
+            self._no_gpu = found
+        else:
+            self._gpus += found
 
     def after_end(self, idle: GpuSnapshot | None) -> str | None:
         """Wait until the GPUs have their memory back."""
@@ -91,8 +110,8 @@ class Instruments(Surroundings):
         """The probes of the device that computes, or why there are none."""
         if device == "cpu":
             return self._cpu, self._no_cpu
-        if self._gpus is None or isinstance(self._gpus, str):
-            return [], self._gpus or f"the memory bandwidth of {device} cannot be probed here"
+        if not self._gpus:
+            return [], self._no_gpu or f"the memory bandwidth of {device} cannot be probed here"
         if device == "gpu" and len(self._hardware.gpus) == 1:
             return self._gpus, ""
         name, _, number = device.partition(":")

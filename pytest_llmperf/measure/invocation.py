@@ -123,7 +123,8 @@ def _place(
     placed = instruments.place(model, workload, samples, changed)
     if placed is None or not placed.invalid:
         return placed
-    instruments.calibrate()  # the earlier ones may have met the machine at a slow moment
+    # The earlier probes may have met the machine at a slow moment.
+    instruments.calibrate(model.engine.device)
     return instruments.place(model, workload, samples, changed)
 
 

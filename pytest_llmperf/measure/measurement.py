@@ -119,6 +119,23 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
         """Share of the arithmetic measured in this run."""
         return self.quantity("mfu")
 
+    def slowed_share(self, *causes: str) -> float | None:
+        """The largest share of the time for which one of ``causes`` slowed what computed.
+
+        ``thermal``, ``power``, ``board`` and ``reliability`` of the worker's GPUs; ``thermal`` also
+        of the CPU. None: not told.
+        """
+        shares = [
+            gpu.slowdown[cause]
+            for gpu in self.gpu_conditions
+            for cause in causes
+            if gpu.is_ours and cause in gpu.slowdown
+        ]
+        of_cpu = None if self.conditions is None else self.conditions.thermal_share
+        if of_cpu is not None and "thermal" in causes:
+            shares.append(of_cpu)
+        return max(shares, default=None)
+
     def quantity(self, metric: str) -> Quantity:
         """The quantity of a metric. Raises MetricAbsent."""
         if metric not in self.metrics:

@@ -25,6 +25,7 @@ from pytest_llmperf.worker.memory_sampler import Sampler
 from pytest_llmperf.worker.messages import PhaseMemory
 from pytest_llmperf.worker.peaks import ROOT, TreeMemory, members, read_tree, reset_peaks
 
+_PHASE = "VmHWM, reset before {}, in a request of its own"
 _MARK = "PeakWorkingSetSize" if sys.platform == "win32" else "VmHWM"
 
 
@@ -62,8 +63,8 @@ class Way(Enum):
     LIFE_MARK = f"{_MARK} over the worker's whole life, because no new mark could be started"
     OWN_WORD = "ru_maxrss over the worker's whole life, as it tells itself"
     GROUP = (
-        "peak of the worker's control group minus the group's file cache now; "
-        "the group holds more than the worker"
+        "peak of the worker's control group, which holds more than the worker: its file cache, "
+        "other processes, and what was there before"
     )
     SAMPLES = "sampled every 10 ms from another process, from the end of the load on"
 
@@ -88,19 +89,18 @@ def choose(*, marks: bool, resets: bool, own_word: bool, group: bool) -> Way:
 def group_peak(root: Path = ROOT) -> ByteFigure | None:
     """Of the control group that this process and its children are in; None if none is told.
 
-    The group's peak may be older than the worker, and the file cache may have been another then.
+    Nothing is subtracted: what file cache there was at the peak nobody knows any more, and mapped
+    weights are part of it. Pages of files that another group read first are missing.
     Sources: memory.peak in cgroup-v2.rst, max_usage_in_bytes in cgroup-v1/memory.rst.
     """
-    for groups, peak_name, cache_name in (
-        (cgroup.v2_groups(root), "memory.peak", "file"),
-        (cgroup.v1_groups(root, "memory"), "memory.max_usage_in_bytes", "total_cache"),
+    for groups, name in (
+        (cgroup.v2_groups(root), "memory.peak"),
+        (cgroup.v1_groups(root, "memory"), "memory.max_usage_in_bytes"),
     ):
         for group in groups[:1]:
-            peak_bytes = files.integer(group / peak_name)
-            cache_bytes = files.pairs(group / "memory.stat").get(cache_name)
-            if peak_bytes is not None and cache_bytes is not None:
-                without = max(0, peak_bytes - cache_bytes)
-                return ByteFigure(bytes=without, kind="bound", how=Way.GROUP.value)
+            peak_bytes = files.integer(group / name)
+            if peak_bytes is not None:
+                return ByteFigure(bytes=peak_bytes, kind="bound", how=Way.GROUP.value)
     return None
 
 
@@ -116,7 +116,6 @@ class MemoryWatch:
         """
         self._pid, self._load, self._root = pid, load, root
         self._looks: list[TreeMemory] = []
-        self._slack = slack_here_bytes()
         self.way = choose(
             marks=figure_of(read_tree(pid, root=root), "", None) is not None,
             resets=reset_peaks(members(pid, root), root),
@@ -126,7 +125,14 @@ class MemoryWatch:
         self._how = self.way.value
         if earlier_requests:
             self._how += f"; the worker had answered {earlier_requests} requests before"
-        self._sampler = Sampler(pid) if self.way is Way.SAMPLES else None
+        self._sampler = self._start_sampler() if self.way is Way.SAMPLES else None
+
+    def _start_sampler(self) -> Sampler | None:
+        try:
+            return Sampler(self._pid)
+        except OSError as error:
+            self._how += f", which could not be started ({error})"
+            return None
 
     def keep(self) -> None:
         """Remember the marks so far, because somebody is about to reset them."""
@@ -139,14 +145,15 @@ class MemoryWatch:
         """
         end = read_tree(self._pid, with_pss=True, root=self._root)
         self._looks.append(end)
-        load = figure_of(self._load, f"{_MARK} up to the end of the load", self._slack)
+        slack = slack_here_bytes(_threads(self._pid, self._root))
+        load = figure_of(self._load, f"{_MARK} up to the end of the load", slack)
         prefill = decode = None
         if phases is not None and phases.were_reset and self.way is Way.NEW_MARK:
-            prefill = self._phase(phases.prefill, "prefill")
-            decode = self._phase(phases.decode, "decode")
-        run = self._run(phases)
-        stretches = [one for one in (load, run, prefill, decode) if one is not None]
-        peak = combine(stretches, run.how) if run is not None else None
+            prefill = figure_of(phases.prefill, _PHASE.format("prefill"), slack)
+            decode = figure_of(phases.decode, _PHASE.format("decode"), slack)
+        run = self._run(phases, slack)
+        stretches = [one for one in (run, load, prefill, decode) if one is not None]
+        peak = combine(stretches, max(stretches, key=lambda one: one.bytes).how) if run else None
         if peak is None:
             why = end.why("ended", "process", "peak") or "the system does not tell"
             raise PeakUnknown(f"{why}; nor did another way help, the last was: {self._how}")
@@ -161,13 +168,13 @@ class MemoryWatch:
                 [one.anon_bytes for one in all_now],
                 [one.pss_anon_bytes for one in all_now],
                 f"RssAnon {now}",
-                self._slack,
+                slack,
             ),
             file=held_now(
                 [one.file_bytes for one in all_now],
                 [one.pss_file_bytes for one in all_now],
                 f"RssFile {now}",
-                self._slack,
+                slack,
             ),
             pss=_divided(end, f"sum of PSS {now}"),
             processes=len(end.members),
@@ -175,27 +182,33 @@ class MemoryWatch:
         )
         return msgspec.structs.replace(use, unknown=self._unknown(use, end, phases))
 
-    def _phase(self, tree: TreeMemory, phase: str) -> ByteFigure | None:
-        how = f"VmHWM, reset before {phase}, in a request of its own"
-        return figure_of(tree, how, self._slack)
-
-    def _run(self, phases: PhaseMemory | None) -> ByteFigure | None:
+    def _run(self, phases: PhaseMemory | None, slack: int | None) -> ByteFigure | None:
         """The most of all requests; by a way further down where marks were there and are not."""
-        if self._sampler is not None:
-            sampled = self._sampler.finish()
-            if sampled is None:
-                return None
-            return ByteFigure(bytes=sampled.most_bytes, kind="sampled", how=self._how)
+        if self.way is Way.SAMPLES:
+            return self._sampled()
         looks = self._looks
         if self.way is Way.OWN_WORD:
             looks = [] if phases is None else [phases.prefill, phases.decode]
-        seen = [figure_of(look, self._how, self._slack) for look in looks]
+        seen = [figure_of(look, self._how, slack) for look in looks]
         known = [figure for figure in seen if figure is not None]
         if known and len(known) == len(seen):
             largest = max(known, key=lambda figure: figure.bytes)
             return combine(known, largest.how)
         worker_ended = not self._looks[-1].members and self._looks[-1].why("ended")
         return None if worker_ended else group_peak(self._root)
+
+    def _sampled(self) -> ByteFigure | None:
+        sampled = None if self._sampler is None else self._sampler.finish()
+        if sampled is None:
+            return None
+        held = [member.rss_bytes for member in self._looks[-1].members]
+        return ByteFigure(
+            bytes=sampled.most_bytes,
+            kind="sampled",
+            how=self._how,
+            # The sum over several processes counts what they share several times.
+            low_bytes=max(held) if len(held) > 1 else None,
+        )
 
     def _unknown(
         self, use: MemoryUse, end: TreeMemory, phases: PhaseMemory | None
@@ -226,6 +239,13 @@ class MemoryWatch:
             return "the worker could not start new marks"
         tree = phases.prefill if phase == "prefill" else phases.decode
         return tree.why("ended", "process", "peak")
+
+
+def _threads(pid: int, root: Path) -> int | None:
+    try:
+        return len(list((root / f"proc/{pid}/task").iterdir()))
+    except OSError:
+        return None
 
 
 def _divided(tree: TreeMemory, how: str) -> ByteFigure | None:

@@ -18,7 +18,12 @@ from pytest_llmperf.measure.device_memory import (
     device_memory,
     why_absent,
 )
-from pytest_llmperf.measure.gpu_conditions import GpuConditions, gpu_conditions, gpu_findings
+from pytest_llmperf.measure.gpu_conditions import (
+    GpuConditions,
+    gpu_conditions,
+    gpu_findings,
+    of_worker,
+)
 from pytest_llmperf.measure.instruments import Instruments
 from pytest_llmperf.measure.memory import MemoryUse, MemoryWatch, PeakUnknown
 from pytest_llmperf.measure.requests import Requests
@@ -78,14 +83,15 @@ class Observer:
         conditions = self._conditions.summary()
         gpus = self._gpu_conditions()
         answer = self._requests.send("memory by phase", observe="memory") if valid else None
-        seen = Observed(conditions=conditions, gpu_conditions=gpus)
+        seen = Observed(conditions=conditions)
         try:
             seen.memory = self._memory.finish(None if answer is None else answer.memory)
         except PeakUnknown as reason:
             seen.absent["ram"] = str(reason)
         if self._on_gpu:
             self._devices(seen, [] if answer is None else answer.devices)
-        seen.findings = [*disturbances.findings(conditions), *gpu_findings(gpus)]
+        seen.gpu_conditions = of_worker(gpus, {each.uuid for each in seen.devices})
+        seen.findings = [*disturbances.findings(conditions), *gpu_findings(seen.gpu_conditions)]
         if self._instruments.gpu is not None and self._instruments.gpu.trouble is not None:
             seen.findings.append(self._instruments.gpu.trouble)
         return seen

@@ -30,14 +30,16 @@ class Quantity(msgspec.Struct, frozen=True, kw_only=True):
     how: str = ""
     """How the figure was taken, or under which condition: a load is ``warm`` or ``cold``."""
     at_least: float | None = None
-    """Of a bound: the truth lies between this and the median; None: between zero and it."""
+    """The truth is not below this. None: of a bound nothing is known, else the median is meant."""
     slack: float = 0.0
     """What the kernel's counters may hide of a byte figure, either way."""
 
     @property
     def least(self) -> float:
         """The smallest value that the truth can have."""
-        lowest = (self.at_least or 0.0) if self.kind == "bound" else self.median
+        lowest = self.at_least
+        if lowest is None:
+            lowest = 0.0 if self.kind == "bound" else self.median
         return max(0.0, lowest - self.slack)
 
 

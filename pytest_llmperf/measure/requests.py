@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from pytest_llmperf.measure.timeline import InvalidSample
 from pytest_llmperf.measure.workload import Workload
+from pytest_llmperf.worker.errors import WorkerGarbled
 from pytest_llmperf.worker.messages import Generate, Generated
 from pytest_llmperf.worker.pool import LoadedModel
 
@@ -33,7 +33,7 @@ class Requests:
     ) -> Generated:
         """Send the next request; ``what`` is shown, and named when the worker dies of it.
 
-        Raises InvalidSample for an answer of another kind, and WorkerError.
+        Raises WorkerError, also for an answer of another kind.
         """
         request = self._workload.request(self._sent, self._model.engine.vocab_size)
         self._sent += 1
@@ -46,7 +46,7 @@ class Requests:
             purpose=what,
         )
         if not isinstance(answer, Generated):
-            raise InvalidSample(f"the worker answered Generate with {type(answer).__name__}")
+            raise WorkerGarbled(f"the worker answered Generate with {type(answer).__name__}")
         return answer
 
     def _tell(self, what: str) -> None:

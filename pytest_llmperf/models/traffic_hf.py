@@ -11,13 +11,12 @@ from pytest_llmperf.models.spec import ModelFiles
 from pytest_llmperf.models.step import Attention, Traffic
 from pytest_llmperf.models.step_parts import Part, assemble, layer_of, merged, whole
 
-_TABLES = re.compile(
-    r"(^|\.)(embed_tokens|embed_tokens_per_layer|wte|wpe|embed_positions|embed_in)\."
-)
+_VOCABULARY = "embed_tokens|word_embeddings|tok_embeddings|wte|embed_in"
+_TABLES = re.compile(rf"(^|\.)({_VOCABULARY}|embed_tokens_per_layer|wpe|embed_positions)\.")
 _OTHER = re.compile(r"(^|\.)(vision\w*|visual|audio\w*|multi_modal_projector|mtp)\.")
 _EXPERTS = re.compile(r"\.experts\.")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.(weight|qweight)$")
-_EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|embed_in)\.weight$")
+_EMBEDDING = re.compile(rf"(^|\.)({_VOCABULARY})\.weight$")
 _MATRICES = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 _PERIODS = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6}
 _LATENT = ("kv_lora_rank", "qk_rope_head_dim")
@@ -71,7 +70,7 @@ def traffic_of_folder(files: ModelFiles) -> Traffic | str:
 def _attention(config: ModelConfig, layers: int) -> tuple[list[Attention], list[str]]:
     """The layers' attention by the config; packed tensors do not show their shapes."""
     heads = config.count("num_attention_heads")
-    kv_heads = config.count("num_key_value_heads", heads)
+    kv_heads = _kv_heads(config, heads)
     if all(config.values.get(field) for field in _LATENT):
         cached = config.count("kv_lora_rank") + config.count("qk_rope_head_dim")
         keys = config.count("qk_nope_head_dim") + config.count("qk_rope_head_dim")
@@ -98,6 +97,15 @@ def _attention(config: ModelConfig, layers: int) -> tuple[list[Attention], list[
     others = sorted({str(kind) for kind in kinds} - {"full_attention", "sliding_attention"})
     notes = [f"the cache of its {kind} layers is not counted" for kind in others]
     return merged(found), notes
+
+
+def _kv_heads(config: ModelConfig, heads: int) -> int:
+    """How many heads keep keys; Falcon and GPT-BigCode say it by fields of their own."""
+    if config.model_type == "falcon" and config.flag("new_decoder_architecture", False):
+        return config.count("num_kv_heads", heads)
+    if config.model_type in ("falcon", "gpt_bigcode") and config.flag("multi_query", True):
+        return 1
+    return config.count("num_key_value_heads", heads)
 
 
 def _periodic_kinds(config: ModelConfig, layers: int) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.facts import Hardware
-from pytest_llmperf.measure.bottleneck import slowed_share
 from pytest_llmperf.report import words
 from pytest_llmperf.report.result import CheckResult, JudgedMeasurement
 
@@ -93,7 +92,7 @@ def _state(judged: JudgedMeasurement) -> list[str]:
     share = measurement.metrics.get("mbu")
     if share is not None:
         known.append(f"{share.median * 100:.0f} % of memory bandwidth")
-    told = [slowed_share(measurement)]
+    told = [measurement.slowed_share("thermal", "board", "reliability")]
     if measurement.conditions is not None:
         told.append(measurement.conditions.throttled_share)
     slowed = max((share for share in told if share is not None), default=None)

@@ -47,10 +47,14 @@ class Sampler:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open until finish()
         descriptor = self._file.fileno()
         module = "pytest_llmperf.worker.memory_sampler"
-        self._child = child.start(
-            [sys.executable, "-m", module, str(pid), str(descriptor), str(interval_s)],
-            descriptors=(descriptor,),
-        )
+        try:
+            self._child = child.start(
+                [sys.executable, "-m", module, str(pid), str(descriptor), str(interval_s)],
+                descriptors=(descriptor,),
+            )
+        except OSError:
+            self._file.close()
+            raise
         self._end = weakref.finalize(self, _give_back, self._child, self._file)
         deadline = time.monotonic() + _START_S
         while self.so_far() is None and time.monotonic() < deadline:

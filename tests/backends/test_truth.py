@@ -94,7 +94,7 @@ def test_weights_in_the_cache_have_no_share_of_the_memory_bandwidth(
     hardware = detect()
     cpu = msgspec.structs.replace(hardware.cpu, l2_cache_bytes=0, l3_cache_bytes=64 << 20)
     instruments = Instruments(msgspec.structs.replace(hardware, cpu=cpu))
-    instruments.calibrate()
+    instruments.calibrate("cpu")
     seen = measure(own_pool.load(prepared), WORKLOAD, PLAN, instruments)
     assert "the weights live in the cache" in seen.absent["mbu"]
     assert "mbu" not in seen.metrics

@@ -229,10 +229,10 @@ def test_an_invalid_confirmation_is_invalid() -> None:
 # -- bounds: the truth lies between two figures ------------------------------------------------
 
 
-def bound(low: float | None, high: float) -> Measurement:
+def bound(low: float | None, high: float, kind: str = "bound") -> Measurement:
     """RAM of a tree of processes, in GiB."""
     seen = measurement(ram=high)
-    figure = msgspec.structs.replace(seen.ram, kind="bound", how="two processes", at_least=low)
+    figure = msgspec.structs.replace(seen.ram, kind=kind, how="two processes", at_least=low)
     return msgspec.structs.replace(seen, metrics={"ram": figure})
 
 
@@ -250,6 +250,14 @@ def test_a_bound_breaks_a_budget_only_if_all_of_it_does(
     low: float | None, high: float, verdict: Verdict
 ) -> None:
     assert judge(bound(low, high), read_limits({"max_ram_gb": 4})).verdict is verdict
+
+
+def test_a_sampled_figure_breaks_no_budget_that_its_low_end_keeps() -> None:
+    """A card's difference of 7.5 GiB on which 4 may be a neighbour's."""
+    limits = read_limits({"max_ram_gb": 6})
+    assert judge(bound(3.0, 7.5, "sampled"), limits).verdict is Verdict.INCONCLUSIVE
+    assert judge(bound(0.0, 7.5, "sampled"), limits).verdict is Verdict.INCONCLUSIVE
+    assert judge(bound(None, 7.5, "sampled"), limits).verdict is Verdict.OVER_BUDGET
 
 
 def test_an_undecided_bound_says_between_what_the_truth_lies() -> None:

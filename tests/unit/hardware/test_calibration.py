@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from pytest_llmperf.child import Child
 from pytest_llmperf.hardware.calibration import (
     Calibration,
     Probe,
@@ -120,6 +122,22 @@ def test_a_probe_that_fails_is_a_text(tmp_path: Path, cpu: Cpu, numpy: str, why:
     assert isinstance(found, str)
     assert found.startswith("the memory bandwidth is not known: ")
     assert why in found
+
+
+def test_a_probe_that_is_interrupted_does_not_run_on(
+    tmp_path: Path, cpu: Cpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Child] = []
+
+    def interrupt(probe: Child, timeout_s: float) -> bool:
+        started.append(probe)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Child, "wait_for_exit", interrupt)
+    environment = with_module(tmp_path, "numpy", "import time; time.sleep(600)")
+    with pytest.raises(KeyboardInterrupt):
+        calibrate_cpu(cpu, memory(GIB), environment=environment)
+    assert [probe.leader.returncode for probe in started] == [-signal.SIGKILL]
 
 
 def test_a_probe_that_hangs_is_ended(tmp_path: Path, cpu: Cpu) -> None:

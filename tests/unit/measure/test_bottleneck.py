@@ -72,7 +72,7 @@ def hot_gpu(share: float) -> GpuConditions:
         (
             seen(0.4, own_cpu_share=0.5),
             ("Decode is limited by host overhead: the 2 threads ran 50% of the time, no one "
-            "else was, and only 40% of the memory bandwidth was used."),
+            "else took the cores, and only 40% of the memory bandwidth was used."),
         ),
         (
             seen(0.8, other_cores=0.9),
@@ -86,9 +86,9 @@ def hot_gpu(share: float) -> GpuConditions:
             "Decode is limited by CPU contention: the control group was throttled 12% of the time.",
         ),
         (
-            seen(0.8, major_faults={"decode": 412}, pressure={"io.some": 0.31}),
-            ("Decode is limited by storage: 412 major page faults, and tasks waited for it 31% of "
-            "the time."),
+            seen(0.8, major_faults={"decode": 412}, pressure={"group.io.some": 0.31}),
+            ("Decode is limited by storage: 412 major page faults, and tasks of its control group "
+            "waited for storage 31% of the time."),
         ),
         (
             seen(0.8, thermal_share=0.12, other_cores=0.9),
@@ -98,6 +98,16 @@ def hot_gpu(share: float) -> GpuConditions:
             seen(0.4, own_cpu_share=0.8),
             ("What limits decode cannot be told: 40% of the memory bandwidth, and the threads "
             "ran 80% of the time: neither stands out."),
+        ),
+        (
+            seen(0.4, own_cpu_share=0.5, other_cores=5.0, cores=8),
+            ("What limits decode cannot be told: 40% of the memory bandwidth, and the threads "
+            "ran 50% of the time, but others may have taken part of both."),
+        ),
+        (
+            seen(0.4, own_cpu_share=0.99, threads=1, other_cores=6.8, cores=8),
+            ("What limits decode cannot be told: 40% of the memory bandwidth, and the threads "
+            "ran 99% of the time, but others may have taken part of both."),
         ),
         (
             seen(None),
@@ -112,6 +122,7 @@ def hot_gpu(share: float) -> GpuConditions:
     ],
     ids=[
         "bandwidth", "compute", "host", "contention", "throttled", "storage", "thermal", "neither",
+        "taken while idle", "taken while busy",
         "in the cache", "no CPU time",
     ],
 )  # fmt: skip
@@ -127,10 +138,20 @@ def test_the_sentence_has_its_evidence(measured: Measurement, sentence: str) -> 
         seen(0.8, other_cores=0.19),
         seen(0.8, thermal_share=0.04, throttled_share=0.04),
         seen(0.8, major_faults={"decode": 412}),
-        seen(0.8, pressure={"io.some": 0.5}),
+        seen(0.8, pressure={"group.io.some": 0.5}),
+        seen(0.8, major_faults={"decode": 12}, pressure={"io.some": 0.3}),
         seen(0.8, threads=None, own_cpu_share=None, other_cores=1.5),
     ],
-    ids=["room", "unknown", "little", "cool", "no wait", "no faults", "threads unknown"],
+    ids=[
+        "room",
+        "unknown",
+        "little",
+        "cool",
+        "no wait",
+        "no faults",
+        "others wait",
+        "threads unknown",
+    ],
 )
 def test_what_is_no_disturbance_leaves_the_bandwidth(measured: Measurement) -> None:
     assert find_bottleneck(measured).limit == "memory bandwidth"
@@ -139,6 +160,19 @@ def test_what_is_no_disturbance_leaves_the_bandwidth(measured: Measurement) -> N
 def test_a_hot_gpu_is_told() -> None:
     measured = msgspec.structs.replace(seen(0.8), gpu_conditions=[hot_gpu(0.2), hot_gpu(0.0)])
     assert find_bottleneck(measured).limit == "thermal slowdown"
+
+
+@pytest.mark.parametrize(
+    "gpu",
+    [
+        msgspec.structs.replace(hot_gpu(0.2), is_ours=False),
+        msgspec.structs.replace(hot_gpu(0.0), slowdown={"board": 0.2, "power": 0.9}),
+    ],
+    ids=["perhaps another's", "not by heat"],
+)
+def test_not_every_slow_gpu_is_a_hot_one_of_ours(gpu: GpuConditions) -> None:
+    measured = msgspec.structs.replace(seen(0.8), gpu_conditions=[gpu])
+    assert find_bottleneck(measured).limit == "memory bandwidth"
 
 
 def test_threads_on_the_cpu_say_nothing_of_a_gpu() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import pytest
@@ -146,9 +147,21 @@ def test_what_is_held_now_counts_shared_pages_between_once_and_always(
         assert found.slack_bytes == len(resident)
 
 
+PAGE = os.sysconf("SC_PAGESIZE")
+PER_CPU = counter_slack_bytes(os.sysconf("SC_NPROCESSORS_ONLN"), PAGE)
+
+
 @pytest.mark.parametrize(
-    ("release", "known"),
-    [("6.2.0-generic", True), ("6.18.44", True), ("5.15.0-91-generic", False), ("odd", False)],
+    ("release", "threads", "slack"),
+    [
+        ("6.2.0-generic", None, PER_CPU),
+        ("6.18.44", 64, PER_CPU),
+        ("5.15.0-91-generic", 64, 64 * 64 * PAGE),
+        ("5.15.0-91-generic", None, None),
+        ("odd", 64, None),
+    ],
 )
-def test_the_slack_of_kernels_that_count_otherwise_is_not_known(release: str, known: bool) -> None:
-    assert (slack_here_bytes(release) is not None) is known
+def test_older_kernels_keep_pages_per_thread(
+    release: str, threads: int | None, slack: int | None
+) -> None:
+    assert slack_here_bytes(threads, release) == slack

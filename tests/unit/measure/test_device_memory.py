@@ -195,6 +195,14 @@ def test_an_engine_without_an_allocator_has_the_difference_at_the_end(tmp_path: 
     assert "no peak is kept" in vram(device).how
 
 
+def test_what_grew_on_a_shared_card_may_be_all_somebody_elses(tmp_path: Path) -> None:
+    """A container, where the worker is not told from a neighbour that came meanwhile."""
+    processes = (process(31000), process(31001))
+    after = snapshot(gpu(used_bytes=8 * GIB, processes=processes))
+    (device,) = device_memory([], readings(tmp_path, after, container=True))
+    assert (vram(device).bytes, vram(device).low_bytes) == (7 * GIB, 0)
+
+
 def test_an_engine_without_an_allocator_on_a_shared_card_has_its_own_figure(tmp_path: Path) -> None:
     processes = (process(WORKER, 2 * GIB), process(STRANGER, 5 * GIB))
     after = snapshot(gpu(used_bytes=9 * GIB, processes=processes))

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.hardware.gpu_watch import GpuReading, Violations
-from pytest_llmperf.measure.gpu_conditions import GpuConditions, gpu_conditions, gpu_findings
+from pytest_llmperf.measure.gpu_conditions import (
+    GpuConditions,
+    gpu_conditions,
+    gpu_findings,
+    of_worker,
+)
 from tests.unit.measure.gpus import SECOND_NS, STRANGER, WORKER, gpu, machine, process, snapshot
 
 
@@ -120,3 +125,16 @@ def test_in_a_container_who_was_there_before_the_worker_is_a_stranger(tmp_path: 
     reading = gpu(processes=(process(31000, name="/usr/bin/python3"), process(31001)))
     (finding,) = gpu_findings([compare(reading, reading, tmp_path, idle=idle)])
     assert "pid 31000 (/usr/bin/python3), there all along" in finding
+
+
+def test_what_goes_on_at_other_cards_is_left_out(tmp_path: Path) -> None:
+    machine(tmp_path)
+    cards = snapshot(gpu("GPU-a"), gpu("GPU-b", pci="00000000:02:00.0"))
+    both = gpu_conditions(cards, cards, {WORKER}, root=tmp_path, wall_s=1.0)
+    assert [each.uuid for each in of_worker(both, {"GPU-b"})] == ["GPU-b"]
+    # Which of two it is nobody knows; the only one is known.
+    assert [(each.uuid, each.is_ours) for each in of_worker(both, set())] == [
+        ("GPU-a", False),
+        ("GPU-b", False),
+    ]
+    assert [each.is_ours for each in of_worker(both[:1], {None})] == [True]

@@ -204,6 +204,29 @@ def test_windows_of_a_folder(
     assert all(each.kv_values == 8 and each.query_values == 16 for each in traffic.attention)
 
 
+@pytest.mark.parametrize(
+    ("changes", "kv_values"),
+    [
+        ({"model_type": "falcon"}, 4),
+        ({"model_type": "falcon", "multi_query": False}, 8),
+        ({"model_type": "falcon", "new_decoder_architecture": True, "num_kv_heads": 3}, 12),
+        ({"model_type": "gpt_bigcode"}, 4),
+    ],
+)
+def test_heads_that_share_their_keys_by_another_name(
+    tmp_path: Path, changes: dict[str, Any], kv_values: int
+) -> None:
+    """Heads of 2; by Falcon's and GPT-BigCode's configuration classes in transformers."""
+    parts = {
+        "transformer__word_embeddings__weight": ("BF16", (32, 8), 512),
+        "transformer__h__0__mlp__dense_h_to_4h__weight": ("BF16", (8, 8), 128),
+        "lm_head__weight": ("BF16", (32, 8), 512),
+    }
+    traffic = known(describe(folder(tmp_path / "model", CONFIG | changes, **parts), "hf"))
+    assert [each.kv_values for each in traffic.attention] == [kv_values]
+    assert traffic.dense_bytes == 128 + 512
+
+
 def test_packed_weights_count_as_they_are_stored(tmp_path: Path) -> None:
     packed = {
         **PARTS,
