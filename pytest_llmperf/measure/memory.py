@@ -25,7 +25,6 @@ from pytest_llmperf.worker.memory_sampler import Sampler
 from pytest_llmperf.worker.messages import PhaseMemory
 from pytest_llmperf.worker.peaks import ROOT, TreeMemory, members, read_tree, reset_peaks
 
-_PHASE = "VmHWM, reset before {}, in a request of its own"
 _MARK = "PeakWorkingSetSize" if sys.platform == "win32" else "VmHWM"
 
 
@@ -122,9 +121,10 @@ class MemoryWatch:
             own_word=sys.platform == "darwin",
             group=group_peak(root) is not None,
         )
-        self._how = self.way.value
+        self._leftovers = ""
         if earlier_requests:
-            self._how += f"; the worker had answered {earlier_requests} requests before"
+            self._leftovers = f"; the worker had answered {earlier_requests} requests before"
+        self._how = self.way.value + self._leftovers
         self._sampler = self._start_sampler() if self.way is Way.SAMPLES else None
 
     def _start_sampler(self) -> Sampler | None:
@@ -149,8 +149,8 @@ class MemoryWatch:
         load = figure_of(self._load, f"{_MARK} up to the end of the load", slack)
         prefill = decode = None
         if phases is not None and phases.were_reset and self.way is Way.NEW_MARK:
-            prefill = figure_of(phases.prefill, _PHASE.format("prefill"), slack)
-            decode = figure_of(phases.decode, _PHASE.format("decode"), slack)
+            prefill = figure_of(phases.prefill, self._how_of("prefill"), slack)
+            decode = figure_of(phases.decode, self._how_of("decode"), slack)
         run = self._run(phases, slack)
         stretches = [one for one in (run, load, prefill, decode) if one is not None]
         peak = combine(stretches, max(stretches, key=lambda one: one.bytes).how) if run else None
@@ -181,6 +181,9 @@ class MemoryWatch:
             unknown={},
         )
         return msgspec.structs.replace(use, unknown=self._unknown(use, end, phases))
+
+    def _how_of(self, phase: str) -> str:
+        return f"VmHWM, reset before {phase}, in a request of its own{self._leftovers}"
 
     def _run(self, phases: PhaseMemory | None, slack: int | None) -> ByteFigure | None:
         """The most of all requests; by a way further down where marks were there and are not."""
