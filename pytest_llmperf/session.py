@@ -12,7 +12,7 @@ from pytest_llmperf.backends import find_backend, installed_version
 from pytest_llmperf.backends.registry import BackendError
 from pytest_llmperf.child import Undead
 from pytest_llmperf.gate.budget import Limits
-from pytest_llmperf.gate.verdict import judge, wants_confirmation
+from pytest_llmperf.gate.contract import judge_contract, wants_confirmation
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.lease import LeaseError, cpu_lease
 from pytest_llmperf.hardware.requirement import Requirement, unmet
@@ -171,7 +171,7 @@ class RunningTest:
             near = wants_confirmation(measured.measurement, self.limits)
             if near and may_confirm and self.session.settings.second_look:
                 confirmation = self._confirm(measured)
-            judgement = judge(measured.measurement, self.limits, confirmation)
+            judgement = judge_contract(measured.measurement, self.limits, confirmation)
             verdicts.append(judged(measured.measurement, confirmation, judgement))
         return verdicts
 

@@ -1,16 +1,44 @@
-"""Is the measurement good enough? Pure decisions over facts; nothing here reads or prints."""
+"""Did it get worse? One pure decision over a pair's history, and its words.
+
+A pair is one metric of one measurement of one test. The procedure: docs/gate.md.
+"""
 
 from __future__ import annotations
 
 import enum
+import math
+import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from pytest_llmperf.gate.budget import Budget, Limits
-from pytest_llmperf.measure import Measurement
+import msgspec
 
-NEAR = 0.10
-"""A value within this share of its limit is measured once more before it is judged."""
+from pytest_llmperf.gate.statistics import (
+    Cohort,
+    Noise,
+    adjusted,
+    counted,
+    estimate,
+    probe_drop,
+    t_quantile,
+)
+from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
+
+TOLERANCE = 0.03
+LEAST_SESSIONS = 3
+LEAST_SAMPLES = 5
+SECOND_LOOKS_CPU, SECOND_LOOKS_GPU = 5, 3
+"""Fresh workers that a suspect gets; CPUs are noisier."""
+
+_SCREEN_SHARE = 0.8
+_SCREEN_CONFIDENCE = 0.90
+_FALSE_RED = 0.1
+"""Shared among the pairs of a session, so that its chance of a false red hardly grows with them."""
+_LEAST_ALPHA, _MOST_ALPHA = 0.0005, 0.005
+_POWER = 0.80
+_INTERVAL = 0.975
+_YOUNG = ((5, 0.10), (10, 0.05))
+"""Below so many sessions, nothing smaller is told from noise."""
+_LEAST_CLEAR_LOOKS = 2
 
 
 class Verdict(enum.StrEnum):
@@ -31,130 +59,159 @@ class Verdict(enum.StrEnum):
         return self in {Verdict.REGRESSED, Verdict.OVER_BUDGET, Verdict.INVALID}
 
 
-@dataclass(frozen=True)
-class Check:
-    """One budget against one measurement, both in the metric's unit."""
-
-    budget: Budget
-    verdict: Verdict
-    measured: float | None
-    """None: this measurement does not have the metric."""
-    confirmed: float | None = None
-    """The same in a fresh worker, when the first value was near the limit."""
-    decided: float | None = None
-    """The value that was judged: the median of both."""
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What became of one measurement."""
-
-    verdict: Verdict
-    checks: tuple[Check, ...] = ()
-    reasons: tuple[str, ...] = ()
-    """Why the verdict is neither plainly passed nor plainly over budget."""
-
-
-def judge(
-    measurement: Measurement, limits: Limits, confirmation: Measurement | None = None
-) -> Judgement:
-    """Judge one measurement by its test's limits, with its confirmation where there is one."""
-    for seen in (measurement, confirmation):
-        if seen is not None and seen.invalid:
-            return Judgement(Verdict.INVALID, reasons=(seen.invalid,))
-    checks = tuple(_check(budget, measurement, confirmation) for budget in limits.budgets)
-    verdicts = [check.verdict for check in checks]
-    reasons = [
-        f"{check.budget.text}: {_undecided(check.budget, measurement)}"
-        for check in checks
-        if check.verdict is Verdict.INCONCLUSIVE
-    ]
-    if limits.max_regression is not None:
-        verdicts.append(Verdict.NO_BASELINE)
-        reasons.append("max_regression: there is no baseline to compare with")
-    if not verdicts:
-        verdicts.append(Verdict.NO_BASELINE)
-        reasons.append("no budget and no baseline: measured, not judged")
-    return Judgement(worst(verdicts), checks, tuple(reasons))
-
-
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict that a test with several has. Raises ValueError for none."""
     return max(verdicts, key=list(Verdict).index)
 
 
-def wants_confirmation(measurement: Measurement, limits: Limits) -> bool:
-    """Whether any value is so near its limit that one process is not enough to tell."""
-    if measurement.invalid:
-        return False
-    return any(is_near_in(measurement, budget) for budget in limits.budgets)
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one pair. Changes are shares: −0.05 is 5 % slower, or larger."""
+
+    verdict: Verdict
+    wants_second_look: bool = False
+    """Suspect: fresh workers have to be asked before the verdict counts."""
+    effect: float | None = None
+    """Change against the baseline; None: nothing to compare with."""
+    low: float | None = None
+    high: float | None = None
+    """Ends of its interval of 95 %."""
+    mde: float | None = None
+    """Smallest loss that would have been found with a probability of 80 %."""
+    probe_weight: float = 0.0
+    """β: how much of the probe's change was taken off."""
+    sessions: int = 0
+    """How many were compared with."""
+    reasons: tuple[str, ...] = ()
 
 
-def is_near_in(measurement: Measurement, budget: Budget) -> bool:
-    """Whether either end of what was measured is near the limit; False where it is absent."""
-    value = value_of(measurement, budget)
-    if value is None:
-        return False
-    return is_near(value, budget) or is_near(value - _doubt(measurement, budget), budget)
+def judge(
+    history: Sequence[SessionSummary],
+    first: InvocationSummary,
+    second_look: Sequence[InvocationSummary] = (),
+    *,
+    tolerance: float = TOLERANCE,
+    cohort: Cohort | None = None,
+) -> Judgement:
+    """Judge one pair: its ``first`` invocation and, once it was suspect, those of a second look.
+
+    ``history``: the sessions kept, oldest first. ``cohort``: what the other pairs of the
+    fingerprint teach; None: this is the only one. Raises nothing: what cannot be computed is
+    INCONCLUSIVE and says why.
+    """
+    sessions = counted(history)
+    wrong = _uncomputable(history, first, second_look)
+    if wrong:
+        return Judgement(verdict=Verdict.INCONCLUSIVE, sessions=sessions, reasons=(wrong,))
+    if sessions < LEAST_SESSIONS:
+        reason = f"{sessions} of {LEAST_SESSIONS} sessions of history"
+        return Judgement(verdict=Verdict.NO_BASELINE, sessions=sessions, reasons=(reason,))
+    looks = [first, *(each for each in second_look if not each.guard)]
+    noise = estimate(history, cohort, use_probe=all(look.log_probe is not None for look in looks))
+    told = _Told(noise, looks, _tolerance(tolerance, sessions), cohort)
+    changed = _changes(history, looks)
+    if changed:
+        return told.judgement(Verdict.INCONCLUSIVE, *changed)
+    if not second_look:
+        return told.screened()
+    if len(looks) <= _LEAST_CLEAR_LOOKS:
+        reason = (
+            f"{len(second_look) - len(looks) + 1} of {len(second_look)} fresh workers disturbed"
+        )
+        return told.judgement(Verdict.INCONCLUSIVE, reason)
+    return told.decided()
 
 
-def is_near(value: float, budget: Budget) -> bool:
-    """Whether the value lies within 10 % of the limit, on either side."""
-    return abs(value - budget.limit) <= NEAR * budget.limit
+class _Told:
+    """One pair's distance from its centre, and what is said of it."""
+
+    def __init__(
+        self,
+        noise: Noise,
+        looks: Sequence[InvocationSummary],
+        tolerance: float,
+        cohort: Cohort | None,
+    ) -> None:
+        self._noise, self._tolerance = noise, tolerance
+        weight = noise.probe_weight
+        self._distance = statistics.fmean(adjusted(look, weight) for look in looks) - noise.centre
+        alpha = _FALSE_RED / (cohort.pairs if cohort is not None else 1)
+        alpha = min(max(alpha, _LEAST_ALPHA), _MOST_ALPHA)
+        self._certain = t_quantile(1 - alpha, noise.freedom) * noise.error
+        self._border = math.log1p(-tolerance)
+
+    def screened(self) -> Judgement:
+        """After one invocation: good, or suspect."""
+        likely = t_quantile(_SCREEN_CONFIDENCE, self._noise.freedom) * self._noise.error
+        if self._distance < _SCREEN_SHARE * self._border and self._distance + likely < 0:
+            reason = "suspect, and not looked at a second time"
+            suspect = self.judgement(Verdict.INCONCLUSIVE, reason)
+            return msgspec.structs.replace(suspect, wants_second_look=True)
+        return self._improved_or_passed()
+
+    def decided(self) -> Judgement:
+        """After the second look."""
+        if self._distance >= self._border:
+            return self._improved_or_passed()
+        if self._distance + self._certain < 0:
+            return self.judgement(Verdict.REGRESSED)
+        reason = (
+            f"{-math.expm1(self._distance):.1%} worse, and sessions of this test differ too much "
+            f"to be sure: {-math.expm1(-self._certain):.1%} would be"
+        )
+        return self.judgement(Verdict.INCONCLUSIVE, reason)
+
+    def _improved_or_passed(self) -> Judgement:
+        if self._distance > -self._border and self._distance - self._certain > 0:
+            return self.judgement(Verdict.IMPROVED)
+        passed = self.judgement(Verdict.PASSED)
+        if passed.mde is not None and passed.mde > 2 * self._tolerance:
+            reason = f"underpowered: a loss of less than {passed.mde:.0%} may go unseen"
+            return msgspec.structs.replace(passed, reasons=(reason,))
+        return passed
+
+    def judgement(self, verdict: Verdict, *reasons: str) -> Judgement:
+        """A verdict with its numbers."""
+        noise = self._noise
+        half = t_quantile(_INTERVAL, noise.freedom) * noise.error
+        needed = max(-self._border, self._certain)
+        found = needed + t_quantile(_POWER, noise.freedom) * noise.error
+        return Judgement(
+            verdict=verdict,
+            effect=math.expm1(self._distance),
+            low=math.expm1(self._distance - half),
+            high=math.expm1(self._distance + half),
+            mde=-math.expm1(-found),
+            probe_weight=noise.probe_weight,
+            sessions=noise.sessions,
+            reasons=reasons,
+        )
 
 
-def value_of(measurement: Measurement, budget: Budget) -> float | None:
-    """What the budget limits: the median, or the percentile its keyword names; None if absent."""
-    quantity = measurement.metrics.get(budget.keyword.metric.name)
-    if quantity is None:
-        return None
-    if budget.keyword.percentile is None:
-        return quantity.median
-    return quantity.percentiles[f"p{budget.keyword.percentile}"]
+def _tolerance(tolerance: float, sessions: int) -> float:
+    return max(tolerance, next((least for below, least in _YOUNG if sessions < below), 0.0))
 
 
-def _check(budget: Budget, measurement: Measurement, confirmation: Measurement | None) -> Check:
-    measured = value_of(measurement, budget)
-    if measured is None:
-        return Check(budget, Verdict.INCONCLUSIVE, None)
-    second = confirmation if is_near_in(measurement, budget) else None
-    if second is not None and not _alike(measurement, second, budget):
-        second = None
-    confirmed = None if second is None else value_of(second, budget)
-    seen = [measurement] if second is None or confirmed is None else [measurement, second]
-    decided = measured if confirmed is None else (measured + confirmed) / 2
-    least = decided - sum(_doubt(each, budget) for each in seen) / len(seen)
-    if not budget.broken_by(decided):
-        verdict = Verdict.PASSED
-    elif budget.broken_by(least):
-        verdict = Verdict.OVER_BUDGET
-    else:
-        verdict = Verdict.INCONCLUSIVE
-    return Check(budget, verdict, measured, confirmed, decided)
+def _uncomputable(
+    history: Sequence[SessionSummary],
+    first: InvocationSummary,
+    second_look: Sequence[InvocationSummary],
+) -> str | None:
+    """Why nothing can be computed, if so."""
+    for each in (*history, first, *second_look):
+        if not math.isfinite(each.log_value):
+            return f"a value is not a number: {each.log_value}"
+        if each.log_probe is not None and not math.isfinite(each.log_probe):
+            return f"a probe's value is not a number: {each.log_probe}"
+    for each in (first, *second_look):
+        if each.n < LEAST_SAMPLES:
+            return f"{each.n} samples, and {LEAST_SAMPLES} are needed"
+    return None
 
 
-def _doubt(measurement: Measurement, budget: Budget) -> float:
-    """By how much the truth can lie below the value: bounds, and what the kernel may hide."""
-    quantity = measurement.metrics[budget.keyword.metric.name]
-    return quantity.median - quantity.least
-
-
-def _alike(first: Measurement, second: Measurement, budget: Budget) -> bool:
-    """Whether the second value can confirm the first: no warm load confirms a cold one."""
-    if budget.keyword.metric.name != "load":
-        return True
-    return first.load_facts.temperature == second.load_facts.temperature
-
-
-def _undecided(budget: Budget, measurement: Measurement) -> str:
-    """Why a budget can neither be kept nor broken."""
-    name = budget.keyword.metric.name
-    quantity = measurement.metrics.get(name)
-    if quantity is None:
-        why = measurement.absent.get(name)
-        missing = f"{name} was not measured by {measurement.backend} on this machine"
-        return f"{missing}: {why}" if why else missing
-    return (
-        f"the truth lies between {quantity.least:.4g} and {quantity.median:.4g} {quantity.unit}, "
-        f"and the limit between them ({quantity.how})"
-    )
+def _changes(
+    history: Sequence[SessionSummary], looks: Sequence[InvocationSummary]
+) -> tuple[str, ...]:
+    """What says that it is the machine that changed."""
+    probes = [look.log_probe for look in looks if look.log_probe is not None]
+    drop = probe_drop(history, statistics.median(probes) if probes else None)
+    return (*looks[0].guard, *([drop] if drop else []))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from pytest_llmperf.gate.verdict import Judgement, Verdict, worst
+from pytest_llmperf.gate.contract import Contract
+from pytest_llmperf.gate.verdict import Verdict, worst
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.measure import Measurement
 
@@ -73,11 +74,11 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judged(
-    measurement: Measurement, confirmation: Measurement | None, judgement: Judgement
+    measurement: Measurement, confirmation: Measurement | None, contract: Contract
 ) -> JudgedMeasurement:
-    """Put a measurement and its judgement together."""
+    """Put a measurement and its contract together."""
     return JudgedMeasurement(
-        verdict=judgement.verdict,
+        verdict=contract.verdict,
         measurement=measurement,
         confirmation=confirmation,
         checks=[
@@ -91,9 +92,9 @@ def judged(
                 confirmed=check.confirmed,
                 decided=check.decided,
             )
-            for check in judgement.checks
+            for check in contract.checks
         ],
-        reasons=list(judgement.reasons),
+        reasons=list(contract.reasons),
     )
 
 

@@ -12,7 +12,7 @@ from pytest_llmperf.measure.bottleneck import find_bottleneck
 from pytest_llmperf.measure.conditions import Conditions
 from pytest_llmperf.measure.gpu_conditions import GpuConditions
 from pytest_llmperf.measure.roofline import Roofline
-from tests.unit.gate.test_verdict import measurement
+from tests.unit.gate.test_contract import measurement
 
 QUIET = Conditions(
     blocks=10,

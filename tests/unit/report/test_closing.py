@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_llmperf.report.closing import closing_lines
-from tests.unit.gate.test_verdict import measurement
+from tests.unit.gate.test_contract import measurement
 from tests.unit.report.test_result import judge_it, one_test
 
 

@@ -10,7 +10,7 @@ import pytest
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.measure import Measurement
 from pytest_llmperf.report.failure import failure_text
-from tests.unit.gate.test_verdict import measurement, quantity
+from tests.unit.gate.test_contract import measurement, quantity
 from tests.unit.measure.test_bottleneck import QUIET
 from tests.unit.report.test_result import judge_it, laptop
 

@@ -6,7 +6,7 @@ import execnet
 import msgspec
 
 from pytest_llmperf.report.junit import properties
-from tests.unit.gate.test_verdict import measurement
+from tests.unit.gate.test_contract import measurement
 from tests.unit.report.test_result import judge_it
 
 SEEN = measurement(decode_tps=19.123456, mbu=0.71, ttft=1234567)

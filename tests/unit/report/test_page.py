@@ -14,7 +14,7 @@ from pytest_llmperf.measure.device_memory import DeviceMemory
 from pytest_llmperf.measure.engine_clock import ClockComparison
 from pytest_llmperf.measure.roofline import Roofline
 from pytest_llmperf.report.page import page
-from tests.unit.gate.test_verdict import measurement, quantity
+from tests.unit.gate.test_contract import measurement, quantity
 from tests.unit.measure.test_bottleneck import QUIET, hot_gpu
 from tests.unit.report.test_result import laptop
 

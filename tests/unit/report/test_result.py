@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from pytest_llmperf.gate.budget import read_limits
-from pytest_llmperf.gate.verdict import Verdict, judge
+from pytest_llmperf.gate.contract import judge_contract
+from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.measure import ByteFigure, Measurement, MemoryUse
@@ -25,7 +26,7 @@ from pytest_llmperf.report.result import (
     schema,
     write_json,
 )
-from tests.unit.gate.test_verdict import measurement
+from tests.unit.gate.test_contract import measurement
 from tests.unit.hardware import trees
 
 SCHEMA_FILE = Path(__file__).parents[3] / "docs" / "result.schema.json"
@@ -41,7 +42,7 @@ def judge_it(
     seen: Measurement, confirmation: Measurement | None = None, /, **limits: object
 ) -> JudgedMeasurement:
     """What becomes of a measurement under these keywords of ``perf``."""
-    return judged(seen, confirmation, judge(seen, read_limits(limits), confirmation))
+    return judged(seen, confirmation, judge_contract(seen, read_limits(limits), confirmation))
 
 
 def one_test(

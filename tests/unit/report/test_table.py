@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from pytest_llmperf.report.result import JudgedTest  # pytest would collect Test…
 from pytest_llmperf.report.table import table_text
-from tests.unit.gate.test_verdict import measurement
+from tests.unit.gate.test_contract import measurement
 from tests.unit.report.test_result import judge_it, one_test
 
 NUMBERS = ["19.1", "12345", "123456", "12.3", "1.53"]

@@ -13,7 +13,7 @@ from pytest_llmperf.measure import Workload
 from pytest_llmperf.measure.quantity import summarize
 from pytest_llmperf.models import ModelSpec
 from pytest_llmperf.report import words
-from tests.unit.gate.test_verdict import measurement
+from tests.unit.gate.test_contract import measurement
 from tests.unit.hardware import trees
 from tests.unit.hardware.test_requirement import gpu
 from tests.unit.report.test_result import laptop

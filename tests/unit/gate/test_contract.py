@@ -9,8 +9,9 @@ import pytest
 
 from pytest_llmperf.backends import EngineFacts
 from pytest_llmperf.gate.budget import read_limits
+from pytest_llmperf.gate.contract import judge_contract, wants_confirmation
 from pytest_llmperf.gate.metric import BY_NAME
-from pytest_llmperf.gate.verdict import Verdict, judge, wants_confirmation, worst
+from pytest_llmperf.gate.verdict import Verdict, worst
 from pytest_llmperf.measure import Measurement, Quantity, Workload
 from pytest_llmperf.measure.quantity import summarize
 from pytest_llmperf.models import ModelSpec
@@ -111,24 +112,28 @@ def test_strictness(verdict: Verdict, red: bool, red_if_strict: bool) -> None:
 def test_verdict_of_decode_30_and_first_token_100(
     limits: dict[str, object], verdict: Verdict
 ) -> None:
-    assert judge(measurement(decode_tps=30, ttft=100), read_limits(limits)).verdict is verdict
+    assert (
+        judge_contract(measurement(decode_tps=30, ttft=100), read_limits(limits)).verdict is verdict
+    )
 
 
 def test_a_percentile_budget_looks_at_the_percentile() -> None:
     limits = read_limits({"max_ttft_p95_ms": 200, "max_ttft_ms": 200})
-    p95, median = judge(with_tail(p95=250.0), limits).checks
+    p95, median = judge_contract(with_tail(p95=250.0), limits).checks
     assert (p95.decided, p95.verdict) == (250, Verdict.OVER_BUDGET)
     assert (median.decided, median.verdict) == (100, Verdict.PASSED)
 
 
 def test_all_budgets_are_checked_not_just_the_first_broken() -> None:
     limits = read_limits({"min_tps": 40, "max_ttft_ms": 50, "max_load_s": 9})
-    checks = judge(measurement(decode_tps=30, ttft=100, load=1), limits).checks
+    checks = judge_contract(measurement(decode_tps=30, ttft=100, load=1), limits).checks
     assert [check.verdict for check in checks] == ["OVER_BUDGET", "OVER_BUDGET", "PASSED"]
 
 
 def test_an_unmeasured_metric_is_inconclusive_and_says_so() -> None:
-    judgement = judge(measurement(decode_tps=30), read_limits({"max_vram_gb": 6, "min_tps": 20}))
+    judgement = judge_contract(
+        measurement(decode_tps=30), read_limits({"max_vram_gb": 6, "min_tps": 20})
+    )
     assert judgement.reasons == ("max_vram_gb=6: vram was not measured by fake on this machine",)
     assert [check.measured for check in judgement.checks] == [None, 30]
 
@@ -141,11 +146,11 @@ def test_an_unmeasured_metric_is_inconclusive_and_says_so() -> None:
     ],
 )
 def test_without_baseline_says_why(limits: dict[str, object], reason: str) -> None:
-    assert judge(measurement(decode_tps=30), read_limits(limits)).reasons == (reason,)
+    assert judge_contract(measurement(decode_tps=30), read_limits(limits)).reasons == (reason,)
 
 
 def test_an_invalid_measurement_is_invalid_whatever_its_budgets() -> None:
-    judgement = judge(measurement(invalid="too few tokens"), read_limits({"min_tps": 1}))
+    judgement = judge_contract(measurement(invalid="too few tokens"), read_limits({"min_tps": 1}))
     assert (judgement.verdict, judgement.checks) == (Verdict.INVALID, ())
     assert judgement.reasons == ("too few tokens",)
 
@@ -209,20 +214,24 @@ def test_the_median_of_both_processes_decides(
     first: float, second: float, decided: float, verdict: Verdict
 ) -> None:
     limits = read_limits({"min_tps": 20})
-    judgement = judge(measurement(decode_tps=first), limits, measurement(decode_tps=second))
+    judgement = judge_contract(
+        measurement(decode_tps=first), limits, measurement(decode_tps=second)
+    )
     (check,) = judgement.checks
     assert (check.measured, check.confirmed, check.decided) == (first, second, decided)
     assert judgement.verdict is check.verdict is verdict
 
 
 def test_without_confirmation_the_first_value_decides() -> None:
-    (check,) = judge(measurement(decode_tps=19), read_limits({"min_tps": 20})).checks
+    (check,) = judge_contract(measurement(decode_tps=19), read_limits({"min_tps": 20})).checks
     assert (check.confirmed, check.decided, check.verdict) == (None, 19, Verdict.OVER_BUDGET)
 
 
 def test_an_invalid_confirmation_is_invalid() -> None:
     limits = read_limits({"min_tps": 20})
-    judgement = judge(measurement(decode_tps=21), limits, measurement(invalid="clock ran back"))
+    judgement = judge_contract(
+        measurement(decode_tps=21), limits, measurement(invalid="clock ran back")
+    )
     assert (judgement.verdict, judgement.reasons) == (Verdict.INVALID, ("clock ran back",))
 
 
@@ -249,19 +258,19 @@ def bound(low: float | None, high: float, kind: str = "bound") -> Measurement:
 def test_a_bound_breaks_a_budget_only_if_all_of_it_does(
     low: float | None, high: float, verdict: Verdict
 ) -> None:
-    assert judge(bound(low, high), read_limits({"max_ram_gb": 4})).verdict is verdict
+    assert judge_contract(bound(low, high), read_limits({"max_ram_gb": 4})).verdict is verdict
 
 
 def test_a_sampled_figure_breaks_no_budget_that_its_low_end_keeps() -> None:
     """A card's difference of 7.5 GiB on which 4 may be a neighbour's."""
     limits = read_limits({"max_ram_gb": 6})
-    assert judge(bound(3.0, 7.5, "sampled"), limits).verdict is Verdict.INCONCLUSIVE
-    assert judge(bound(0.0, 7.5, "sampled"), limits).verdict is Verdict.INCONCLUSIVE
-    assert judge(bound(None, 7.5, "sampled"), limits).verdict is Verdict.OVER_BUDGET
+    assert judge_contract(bound(3.0, 7.5, "sampled"), limits).verdict is Verdict.INCONCLUSIVE
+    assert judge_contract(bound(0.0, 7.5, "sampled"), limits).verdict is Verdict.INCONCLUSIVE
+    assert judge_contract(bound(None, 7.5, "sampled"), limits).verdict is Verdict.OVER_BUDGET
 
 
 def test_an_undecided_bound_says_between_what_the_truth_lies() -> None:
-    judgement = judge(bound(3.0, 5.0), read_limits({"max_ram_gb": 4}))
+    judgement = judge_contract(bound(3.0, 5.0), read_limits({"max_ram_gb": 4}))
     assert judgement.reasons == (
         (
             "max_ram_gb=4: the truth lies between 3 and 5 GiB, and the limit between them "
@@ -272,7 +281,7 @@ def test_an_undecided_bound_says_between_what_the_truth_lies() -> None:
 
 def test_what_is_known_of_an_absent_metric_is_said() -> None:
     seen = msgspec.structs.replace(measurement(), absent={"mbu": "the weights live in the cache"})
-    (reason,) = judge(seen, read_limits({"min_mbu": 0.3})).reasons
+    (reason,) = judge_contract(seen, read_limits({"min_mbu": 0.3})).reasons
     assert reason.endswith("on this machine: the weights live in the cache")
 
 
@@ -287,8 +296,8 @@ def test_the_doubt_of_both_processes_counts() -> None:
     """5.3 for certain, then 4.6 to 5.5: the truth may lie below 5.4 by 0.45."""
     first, second = measurement(ram=5.3), bound(4.6, 5.5)
     limits = read_limits({"max_ram_gb": 5})
-    assert judge(first, limits).verdict is Verdict.OVER_BUDGET
-    assert judge(first, limits, second).verdict is Verdict.INCONCLUSIVE
+    assert judge_contract(first, limits).verdict is Verdict.OVER_BUDGET
+    assert judge_contract(first, limits, second).verdict is Verdict.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
@@ -298,7 +307,7 @@ def test_what_the_kernel_may_hide_is_no_broken_budget(over: float, verdict: Verd
     seen = measurement(ram=5 + over)
     figure = msgspec.structs.replace(seen.ram, slack=0.125)
     seen = msgspec.structs.replace(seen, metrics={"ram": figure})
-    assert judge(seen, read_limits({"max_ram_gb": 5})).verdict is verdict
+    assert judge_contract(seen, read_limits({"max_ram_gb": 5})).verdict is verdict
 
 
 @pytest.mark.parametrize(
@@ -311,4 +320,4 @@ def test_a_warm_load_does_not_confirm_a_cold_one(cached: float, verdict: Verdict
     again = msgspec.structs.replace(first.load_facts, cached_share=cached)
     first = msgspec.structs.replace(first, load_facts=cold)
     second = msgspec.structs.replace(second, load_facts=again)
-    assert judge(first, read_limits({"max_load_s": 9.5}), second).verdict is verdict
+    assert judge_contract(first, read_limits({"max_load_s": 9.5}), second).verdict is verdict

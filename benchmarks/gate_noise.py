@@ -1,0 +1,125 @@
+"""What do the sessions of a suite look like on a real machine? The noise that the gate has to bear.
+
+    log value = machine × coupling + test's day + process + sample + drift
+    log probe = machine + probe's own noise
+
+Every part is random with a stated size; sizes were fixed before any verdict was counted. Samples
+are drawn one by one, because rivals judge samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_llmperf.gate import InvocationSummary, SessionSummary
+
+Array = NDArray[np.float64]
+
+TESTS, METRICS, SAMPLES = 50, 2, 10
+SECOND_LOOKS = 5
+OUTLIER_SHARE = 0.03
+OUTLIER = 0.10
+"""Share of samples that something else delayed, and by how much on average."""
+
+
+class Noise(msgspec.Struct, frozen=True, kw_only=True):
+    """Standard deviations of the parts, as shares."""
+
+    within: float = 0.02
+    """Between the samples of a process."""
+    process: float = 0.006
+    """Between processes of a session."""
+    shared: float = 0.008
+    """Of the machine between sessions, the same for all tests."""
+    single: float = 0.002
+    """Between sessions, of each test by itself."""
+    tails: float | None = None
+    """Degrees of freedom of the process's effect where it has heavy tails."""
+    drift: float = 0.0
+    """The machine's walk from session to session."""
+    coupling: float = 0.8
+    """How much of the machine's effect the tests feel."""
+    probe: float = 0.003
+    """Of the probe's median."""
+    probe_cv: float = 0.008
+    """That its repeats show."""
+
+    def scaled(self, factor: float) -> Noise:
+        """The same with everything larger that blurs."""
+        names = ("within", "process", "shared", "single", "drift", "probe")
+        return msgspec.structs.replace(
+            self, **{name: factor * getattr(self, name) for name in names}
+        )
+
+
+TYPICAL = Noise()
+SINGLE = Noise(single=0.010)
+"""Each test has days of its own: memory layout, files, a scheduler's mood."""
+HEAVY = Noise(tails=3.0, drift=0.001)
+NOISY = Noise(within=0.05, process=0.015, shared=0.015, single=0.005, probe=0.008, probe_cv=0.02)
+"""A runner on a shared host: sessions differ by 2.8 %; its probe is too blurred to be used."""
+VERY_NOISY = msgspec.structs.replace(NOISY, process=0.02, shared=0.02, single=0.010)
+"""The same at 3.4 %: where the gate gives out."""
+BAD_DAY = -0.06
+"""What the machine loses on a bad day, all tests alike."""
+
+
+class Sessions(msgspec.Struct, frozen=True, kw_only=True):
+    """Samples and probes of some invocations: of each session, test and process."""
+
+    samples: Array
+    """[session, process, test, metric, sample] logs."""
+    probes: Array
+    """[session, process, test] logs."""
+    probe_cv: float
+
+    def summaries(self, session: int, test: int, metric: int) -> list[InvocationSummary]:
+        """Of one pair in one session: of each process."""
+        logs = self.samples[session, :, test, metric]
+        middles = np.median(logs, axis=-1)
+        spreads = (np.quantile(logs, 0.75, axis=-1) - np.quantile(logs, 0.25, axis=-1)) / 1.349
+        return [
+            InvocationSummary(
+                log_value=float(middle),
+                spread=float(spread),
+                n=logs.shape[-1],
+                log_probe=float(probe),
+                probe_cv=self.probe_cv,
+            )
+            for middle, spread, probe in zip(
+                middles, spreads, self.probes[session, :, test], strict=True
+            )
+        ]
+
+
+def draw(
+    noise: Noise,
+    sessions: int,
+    processes: int,
+    generator: np.random.Generator,
+    *,
+    machine: float = 0.0,
+    tests: int = TESTS,
+) -> Sessions:
+    """``sessions`` of a suite, each test measured by ``processes``; ``machine``: a bad day's."""
+    walk = np.cumsum(generator.normal(0, noise.drift, sessions)) if noise.drift else 0.0
+    machines = generator.normal(0, noise.shared, sessions) + walk + machine
+    days = generator.normal(0, noise.single, (sessions, 1, tests, METRICS, 1))
+    shape = (sessions, processes, tests, METRICS, 1)
+    if noise.tails is None:
+        process = generator.normal(0, noise.process, shape)
+    else:
+        unit = np.sqrt(noise.tails / (noise.tails - 2))
+        process = noise.process / unit * generator.standard_t(noise.tails, shape)
+    samples = generator.normal(0, noise.within, (*shape[:-1], SAMPLES))
+    slow = generator.random(samples.shape) < OUTLIER_SHARE
+    samples -= slow * generator.exponential(OUTLIER, samples.shape)
+    felt = (noise.coupling * machines)[:, None, None, None, None]
+    probes = machines[:, None, None] + generator.normal(
+        0, noise.probe, (sessions, processes, tests)
+    )
+    return Sessions(samples=samples + process + days + felt, probes=probes, probe_cv=noise.probe_cv)

@@ -1,0 +1,220 @@
+"""How far is a value from its history, and how sure is that? Pure arithmetic, on the log scale.
+
+Values of one session share whatever was peculiar to it, so that more samples do not make a
+session more certain: the session is the unit, and its history tells how sessions differ.
+Procedure and constants: docs/gate.md.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import msgspec
+
+from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
+
+CENTRE_SESSIONS = 20
+"""The centre is frozen after so many sessions: a rolling one would miss a slow creep."""
+NOISE_SESSIONS = 20
+"""The noise is that of the latest sessions."""
+LEAST_NOISE = 0.005
+UNKNOWN_NOISE, UNKNOWN_WEIGHT = 0.025, 4
+"""What sessions differ by where there are fewer than five other pairs to learn it from."""
+POOLED_WEIGHT = 8
+LEAST_PAIRS = 5
+WINSOR = 2.5 * 1.4826
+SEEDED_SESSIONS = 3
+"""A seed counts as so many sessions, enough to be judged; towards the centre as one."""
+
+LEAST_WEIGHT_SESSIONS = 5
+_RIDGE = 4 * 0.01**2
+_RIDGE_CENTRE = 0.8
+_MOST_WEIGHT = 1.2
+_LEAST_CUT = 0.20
+MOST_PROBE_CV = 0.01
+
+PROBE_DROP = 0.04
+PROBE_DROP_MADS = 3.5
+
+
+class Cohort(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gated pairs of one fingerprint teach about each of them."""
+
+    noise: float | None = None
+    """s₀: standard deviation between sessions of a typical pair; None: too few pairs."""
+    pairs: int = 1
+    """How many pairs this session gates."""
+
+
+class Noise(msgspec.Struct, frozen=True, kw_only=True):
+    """Centre and noise of one pair, both after subtraction of the probe's part."""
+
+    centre: float
+    sigma: float
+    """Standard deviation of a session."""
+    sessions: int
+    """How many count as the current normal."""
+    error: float
+    """Standard error of a new session's distance from the centre."""
+    freedom: float
+    """Degrees of freedom of ``sigma``."""
+    probe_weight: float
+    """β: how much of the probe's change the value follows."""
+
+
+def t_quantile(share: float, freedom: float) -> float:
+    """The t distribution's quantile."""
+    from scipy.special import stdtrit  # takes a while, and is needed only when a gate decides
+
+    return float(stdtrit(freedom, share))
+
+
+def mad(values: Sequence[float], centre: float) -> float:
+    """Median absolute deviation from ``centre``."""
+    return statistics.median(abs(value - centre) for value in values)
+
+
+def current(history: Sequence[SessionSummary]) -> list[SessionSummary]:
+    """The sessions of the latest epoch."""
+    return [each for each in history if each.epoch == history[-1].epoch] if history else []
+
+
+def counted(history: Sequence[SessionSummary]) -> int:
+    """How many sessions of the current epoch there are to be judged by."""
+    now = current(history)
+    seeded = any(each.seeded for each in now)
+    return sum(not each.seeded for each in now) + SEEDED_SESSIONS * seeded
+
+
+def probe_weight(history: Sequence[SessionSummary]) -> float:
+    """β: which part of the probe's ups and downs the value shares; 0 where it does not help.
+
+    Ridge regression towards 0.8, because few sessions say little and most engines read memory.
+    """
+    latest = history[-NOISE_SESSIONS:]
+    if len(latest) < LEAST_WEIGHT_SESSIONS or any(each.log_probe is None for each in latest):
+        return 0.0
+    spreads = [each.probe_cv for each in latest if each.probe_cv is not None]
+    if not spreads or statistics.median(spreads) > MOST_PROBE_CV:
+        return 0.0
+    values = _centred(latest, [each.log_value for each in latest])
+    probes = _centred(latest, [each.log_probe or 0.0 for each in latest])
+    both = sum(x * c for x, c in zip(values, probes, strict=True))
+    squares = sum(c * c for c in probes)
+    weight = (both + _RIDGE_CENTRE * _RIDGE) / (squares + _RIDGE)
+    weight = min(max(weight, 0.0), _MOST_WEIGHT)
+    before = sum(x * x for x in values)
+    after = sum((x - weight * c) ** 2 for x, c in zip(values, probes, strict=True))
+    return weight if after <= (1 - _LEAST_CUT) * before else 0.0
+
+
+def _centred(sessions: Sequence[SessionSummary], values: Sequence[float]) -> list[float]:
+    """Less the mean of each epoch."""
+    by_epoch: dict[int, list[float]] = {}
+    for session, value in zip(sessions, values, strict=True):
+        by_epoch.setdefault(session.epoch, []).append(value)
+    means = {epoch: statistics.fmean(each) for epoch, each in by_epoch.items()}
+    return [v - means[session.epoch] for session, v in zip(sessions, values, strict=True)]
+
+
+def adjusted(summary: InvocationSummary, weight: float) -> float:
+    """z: the value less the probe's part."""
+    return summary.log_value - weight * (summary.log_probe or 0.0)
+
+
+def estimate(
+    history: Sequence[SessionSummary], cohort: Cohort | None = None, *, use_probe: bool = True
+) -> Noise:
+    """Centre and noise of a pair with at least one session.
+
+    ``use_probe``: whether what is to be judged has a probe too.
+    """
+    weight = probe_weight(history) if use_probe else 0.0
+    now = current(history)
+    first = now[:CENTRE_SESSIONS]
+    centre = statistics.median(adjusted(each, weight) for each in first)
+    residuals = _residuals(history[-NOISE_SESSIONS:], weight)
+    prior, prior_weight = _prior(cohort)
+    freedom = prior_weight + len(residuals) - 1
+    squares = sum(each * each for each in _winsorized(residuals))
+    sigma = math.sqrt((prior_weight * prior**2 + squares) / freedom)
+    sessions = min(counted(history), CENTRE_SESSIONS)
+    seeded = [each for each in first if each.seeded]
+    if seeded:
+        sigma = max(sigma, UNKNOWN_NOISE)
+    ways = len(first) - len(seeded) + bool(seeded)
+    return Noise(
+        centre=centre,
+        sigma=sigma,
+        sessions=sessions,
+        error=sigma * math.sqrt(1 + 1.57 / ways),
+        freedom=freedom,
+        probe_weight=weight,
+    )
+
+
+def _prior(cohort: Cohort | None) -> tuple[float, int]:
+    if cohort is None or cohort.noise is None:
+        return UNKNOWN_NOISE, UNKNOWN_WEIGHT
+    return max(cohort.noise, LEAST_NOISE), POOLED_WEIGHT
+
+
+def _residuals(sessions: Sequence[SessionSummary], weight: float) -> list[float]:
+    """Of each session from the median of its epoch."""
+    by_epoch: dict[int, list[float]] = {}
+    for each in sessions:
+        by_epoch.setdefault(each.epoch, []).append(adjusted(each, weight))
+    found = []
+    for values in by_epoch.values():
+        middle = statistics.median(values)
+        found += [value - middle for value in values]
+    return found
+
+
+def _winsorized(residuals: Sequence[float]) -> list[float]:
+    """Outliers drawn in to the border; without a border, which is where most are equal, as is."""
+    most = WINSOR * mad(residuals, statistics.median(residuals))
+    if most == 0:
+        return list(residuals)
+    return [min(max(each, -most), most) for each in residuals]
+
+
+def cohort_of(histories: Sequence[Sequence[SessionSummary]], pairs: int) -> Cohort:
+    """What the histories of all gated pairs say about one that is young.
+
+    s₀² is the median of their variances; a sample variance's median lies below its mean by
+    (1 − 2/(9ν))³ (Wilson and Hilferty 1931).
+    """
+    variances = []
+    for history in histories:
+        latest = history[-NOISE_SESSIONS:]
+        freedom = len(latest) - 1
+        if counted(history) < LEAST_WEIGHT_SESSIONS or any(each.seeded for each in latest):
+            continue
+        residuals = _winsorized(_residuals(latest, probe_weight(history)))
+        variance = sum(each * each for each in residuals) / freedom
+        variances.append(variance / (1 - 2 / (9 * freedom)) ** 3)
+    if len(variances) < LEAST_PAIRS:
+        return Cohort(pairs=pairs)
+    return Cohort(noise=math.sqrt(statistics.median(variances)), pairs=pairs)
+
+
+def probe_drop(history: Sequence[SessionSummary], log_probe: float | None) -> str | None:
+    """Whether the machine itself is slower than in its history, in words; None: it is not."""
+    if log_probe is None:
+        return None
+    seen = [
+        each.log_probe for each in current(history) if each.log_probe is not None and not each.guard
+    ]
+    if len(seen) < SEEDED_SESSIONS:
+        return None
+    middle = statistics.median(seen)
+    most = max(-math.log1p(-PROBE_DROP), PROBE_DROP_MADS * mad(seen, middle))
+    if middle - log_probe <= most:
+        return None
+    return (
+        f"the machine is slower: its bandwidth probe is {-math.expm1(log_probe - middle):.0%} "
+        f"below its own history ({-math.expm1(-most):.0%} is usual)"
+    )

@@ -1,0 +1,90 @@
+"""Did everything get a little worse at once? One verdict over all pairs of a session.
+
+A loss of 3 % that all tests share is below what a single one can show, and plain in their median.
+The median is never taken off a test's own distance: it would hide what it finds.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from pytest_llmperf.gate.statistics import adjusted, estimate, t_quantile
+from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
+from pytest_llmperf.gate.verdict import Verdict
+
+LEAST_PAIRS = 10
+LEAST_SESSIONS = 5
+LEAST_SHIFT = 0.01
+_ALPHA = 0.002
+_PRIOR, _PRIOR_WEIGHT = 0.01, 4
+_LATEST = 20
+
+Dated = tuple[str, SessionSummary]
+"""A session's id, the same for all pairs, and what it was for one."""
+
+
+class SuiteShift(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of all pairs together. Changes are shares: −0.03 is 3 % worse."""
+
+    verdict: Verdict
+    """PASSED, REGRESSED, or NO_BASELINE where it cannot be told."""
+    effect: float | None = None
+    """Median change of the pairs."""
+    needed: float | None = None
+    """What a change has to exceed to be sure."""
+    pairs: int = 0
+    sessions: int = 0
+    reason: str = ""
+
+
+def suite_shift(pairs: Sequence[tuple[Sequence[Dated], InvocationSummary]]) -> SuiteShift:
+    """Judge the median distance of this session's ``pairs`` by that of earlier sessions.
+
+    Each pair with its history, oldest first, and its first invocation of this session: a second
+    look is only given to those that looked bad.
+    """
+    gated = [(history, now) for history, now in pairs if len(history) >= LEAST_SESSIONS]
+    if len(gated) < LEAST_PAIRS:
+        reason = f"{len(gated)} pairs with {LEAST_SESSIONS} sessions, and {LEAST_PAIRS} are needed"
+        return SuiteShift(verdict=Verdict.NO_BASELINE, pairs=len(gated), reason=reason)
+    distances = []
+    earlier: defaultdict[str, list[float]] = defaultdict(list)
+    for history, now in gated:
+        sessions = [session for _, session in history]
+        noise = estimate(sessions, use_probe=now.log_probe is not None)
+        distances.append(adjusted(now, noise.probe_weight) - noise.centre)
+        for name, session in history[-_LATEST:]:
+            if session.epoch == sessions[-1].epoch:
+                earlier[name].append(adjusted(session, noise.probe_weight) - noise.centre)
+    past = _medians(earlier.values())
+    if len(past) < LEAST_SESSIONS:
+        reason = f"{len(past)} earlier sessions of the suite, and {LEAST_SESSIONS} are needed"
+        return SuiteShift(verdict=Verdict.NO_BASELINE, pairs=len(gated), reason=reason)
+    return _judged(past, statistics.median(distances), len(gated))
+
+
+def _medians(sessions: Iterable[Sequence[float]]) -> list[float]:
+    """Of each session that measured enough of the suite."""
+    return [statistics.median(each) for each in sessions if len(each) >= LEAST_PAIRS]
+
+
+def _judged(past: Sequence[float], now: float, pairs: int) -> SuiteShift:
+    centre = statistics.median(past)
+    freedom = _PRIOR_WEIGHT + len(past) - 1
+    squares = sum((each - centre) ** 2 for each in past)
+    sigma = math.sqrt((_PRIOR_WEIGHT * _PRIOR**2 + squares) / freedom)
+    error = sigma * math.sqrt(1 + 1.57 / len(past))
+    needed = max(-math.log1p(-LEAST_SHIFT), t_quantile(1 - _ALPHA, freedom) * error)
+    shift = now - centre
+    return SuiteShift(
+        verdict=Verdict.REGRESSED if shift < -needed else Verdict.PASSED,
+        effect=math.expm1(shift),
+        needed=math.expm1(-needed),
+        pairs=pairs,
+        sessions=len(past),
+    )
