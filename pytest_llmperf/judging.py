@@ -37,7 +37,7 @@ class Judging:
         """Read the test's markers; skip what this machine is not made for."""
         if not markers.is_ours(item):
             return
-        run = self._session.test(item.nodeid)
+        run = self._session.test(name_of(item))
         item.stash[TEST_RUN] = run
         try:
             run.limits = markers.read_perf(item.nodeid, item.iter_markers("perf"))
@@ -126,7 +126,7 @@ class Judging:
     ) -> None:
         outcome, reason = _outcome(report, call)
         result = JudgedTest(
-            test=item.nodeid if not item.nodeid.startswith("::") else item.path.name + item.nodeid,
+            test=name_of(item),
             outcome=outcome,
             verdict=item.stash.get(VERDICT, None),
             measurements=item.stash.get(JUDGED, []),
@@ -134,6 +134,11 @@ class Judging:
         )
         report.llmperf = msgspec.json.encode(result).decode()  # type: ignore[attr-defined] # extra attributes of reports survive xdist
         report.llmperf_verdict = str(result.verdict or "")  # type: ignore[attr-defined] # as above
+
+
+def name_of(item: pytest.Item) -> str:
+    """The node id; a file outside of the root folder has its name in place of the path."""
+    return item.path.name + item.nodeid if item.nodeid.startswith("::") else item.nodeid
 
 
 def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[str, str | None]:

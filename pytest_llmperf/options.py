@@ -32,8 +32,16 @@ class Settings:
     """What this machine must have, else the run stops: ``gpu``."""
     samples: int | None = None
     """Samples of each measurement; None: the test's own number, or 10."""
-    second_look: bool = True
-    """Whether a value near its limit is measured again in a fresh worker."""
+    second_look: int | None = None
+    """Fresh workers that a suspect is measured again by; 0: none, None: 5 on CPUs, 3 on GPUs."""
+    baselines: Path = Path("baselines")
+    """Folder of the accepted results; a relative one lies under the root folder."""
+    record: bool = False
+    """Whether this run's sessions are added to the baselines."""
+    accept: str | None = None
+    """Why what changed is the new normal; None: nothing is accepted."""
+    accept_machine: bool = False
+    """Whether everything measured is the new normal, because the machine is another."""
     time_budget_s: float = 60.0
     """Per invocation; past it fewer samples are taken."""
     timeout_s: float = 600.0
@@ -43,6 +51,11 @@ class Settings:
     """Backend of tests and suites that do not name one."""
     model: str | None = None
     """Model of tests and suites that do not name one."""
+
+    @property
+    def records(self) -> bool:
+        """Whether this run writes baselines."""
+        return self.record or self.accept is not None or self.accept_machine
 
 
 class BadOption(Exception):
@@ -81,10 +94,26 @@ def _file(text: str) -> Path:
     return path
 
 
-def _second_look(text: str) -> bool:
-    if text.strip().lower() not in {"on", "off"}:
-        raise ValueError("must be on or off")
-    return text.strip().lower() == "on"
+def _second_look(text: str) -> int | None:
+    word = text.strip().lower()
+    if word in {"on", "off"}:
+        return None if word == "on" else 0
+    if not word.isdecimal() or not 2 <= int(word) <= 20:
+        raise ValueError("must be on, off, or a number of fresh workers within 2 and 20")
+    return int(word)
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise ValueError("must name a folder")
+    return path
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must say why")
+    return text.strip()
 
 
 def _require(text: str) -> str:
@@ -123,10 +152,16 @@ _OPTIONS = (
     _Option("samples", "samples of each measurement (10)", _samples, metavar="N"),
     _Option(
         "second_look",
-        "confirm values near their limit in a fresh worker: on (default), off",
+        "fresh workers that look again at what is suspect: on (5 on CPUs, 3 on GPUs), N, off",
         _second_look,
-        metavar="on|off",
+        metavar="N|off",
     ),
+    _Option("baselines", "folder of the accepted results (baselines)", _folder, metavar="DIR"),
+    _Option("record", "add this run's sessions to the baselines", _flag),
+    _Option(
+        "accept", "record, and accept what got slower or faster as normal", _reason, metavar="WHY"
+    ),
+    _Option("accept_machine", "record, and accept all as normal: another machine", _flag),
     _Option("time_budget_s", "seconds for the samples of one worker (60)", _seconds, metavar="S"),
     _Option("timeout_s", "seconds for one load or one request (600)", _seconds, metavar="S"),
     _Option("json", "write every number to this file", _file, metavar="FILE"),

@@ -5,6 +5,7 @@ Registered only then, so that a suite which does not measure pays for none of th
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
 import itertools
@@ -20,11 +21,15 @@ import pytest
 
 from pytest_llmperf import markers, xdist
 from pytest_llmperf.fixtures import SESSION
+from pytest_llmperf.gate.baseline import BaselineError
+from pytest_llmperf.gate.recording import record
+from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.requirement import Requirement, unmet
-from pytest_llmperf.judging import Judging
+from pytest_llmperf.judging import Judging, name_of
 from pytest_llmperf.options import Settings
+from pytest_llmperf.provenance import act_of_this_run
 from pytest_llmperf.report import words
 from pytest_llmperf.report.closing import closing_lines
 from pytest_llmperf.report.progress import Progress
@@ -57,6 +62,7 @@ class Run:
         """Node id → the test's result as JSON, which takes a tenth of the objects' memory."""
         self._notes: list[str] = []
         self._json_written = False
+        self._recorded = ""
         self.session = Session(settings, folder, Progress(config), hardware)
         config.stash[SESSION] = self.session
         config.pluginmanager.register(Judging(self.session), "llmperf-judging")
@@ -65,6 +71,7 @@ class Run:
     def begin(cls, config: pytest.Config, settings: Settings) -> Run:
         """Look at the machine, find the suite, make the run's folder. Raises UsageError."""
         hardware = detect()
+        settings = dataclasses.replace(settings, baselines=config.rootpath / settings.baselines)
         if settings.require == "gpu":
             lacking = unmet(Requirement(gpu=True), hardware)
             if lacking is not None:
@@ -90,6 +97,10 @@ class Run:
         if self._config.pluginmanager.hasplugin("rerunfailures"):
             for item in filter(markers.is_ours, items):
                 item.add_marker(pytest.mark.flaky(reruns=0), append=False)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """What is selected is known: the gate shares one false-alarm rate among all of it."""
+        self.session.select([name_of(item) for item in session.items if markers.is_ours(item)])
 
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> str:
         """Say what is coming and how long it may take."""
@@ -124,6 +135,8 @@ class Run:
         measured = any(test.measurements for test in self._tests())
         if not measured and session.exitstatus in {pytest.ExitCode.OK, _NOTHING_MEASURED}:
             session.exitstatus = 1 if self._settings.strict else _NOTHING_MEASURED
+        if self._settings.records:
+            self._record(session)
         if self._settings.json is not None:
             try:
                 write_json(self.result(), self._settings.json)
@@ -132,6 +145,26 @@ class Run:
                 self._notes.append(f"--llmperf-json: nothing was written: {error}")
                 session.exitstatus = 4
         return (yield)
+
+    def _record(self, session: pytest.Session) -> None:
+        """Write the baselines; a run that was asked to and cannot is an error of its own."""
+        pairs = [
+            pair
+            for test in self._tests()
+            for judged in test.measurements
+            if judged.verdict is not Verdict.INVALID
+            for pair in judged.pairs
+        ]
+        act = act_of_this_run(self._settings, self._config.rootpath)
+        try:
+            accepted = record(self._settings.baselines, pairs, act)
+        except BaselineError as error:
+            self._notes.append(f"baselines: {error}")
+            session.exitstatus = 4
+            return
+        what = f"{len(pairs)} pair{'' if len(pairs) == 1 else 's'}"
+        new = f", {accepted} accepted as the new normal" if accepted else ""
+        self._recorded = f"recorded: {what} in {_short(self._settings.baselines)}{new}"
 
     def result(self) -> RunResult:
         """Everything this run came to."""
@@ -159,6 +192,8 @@ class Run:
             terminalreporter.write_line(f"note: {note}", yellow=True)
         for line in closing_lines(tests):
             terminalreporter.write_line(line)
+        if self._recorded:
+            terminalreporter.write_line(self._recorded)
         if self._json_written:
             terminalreporter.write_line(f"written: {self._settings.json}")
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_llmperf.backends import find_backend, installed_version
 from pytest_llmperf.backends.registry import BackendError
 from pytest_llmperf.child import Undead
+from pytest_llmperf.gate.baseline import BaselineError
 from pytest_llmperf.gate.budget import Limits
 from pytest_llmperf.gate.contract import judge_contract, wants_confirmation
+from pytest_llmperf.gate.gatekeeper import Gatekeeper, Suspect
+from pytest_llmperf.gate.verdict import SECOND_LOOKS_CPU, SECOND_LOOKS_GPU
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.lease import LeaseError, cpu_lease
 from pytest_llmperf.hardware.requirement import Requirement, unmet
@@ -61,6 +64,7 @@ class Session:
     def __post_init__(self) -> None:
         self.instruments = Instruments(self.hardware)
         self.pool = WorkerPool(self.folder, self.instruments)
+        self.gatekeeper = Gatekeeper(self.settings.baselines, ())
 
     def close(self) -> None:
         """End every worker, and what watches them."""
@@ -69,6 +73,10 @@ class Session:
         finally:
             self.instruments.close()
         self.progress.clear()
+
+    def select(self, tests: Collection[str]) -> None:
+        """The node ids of all tests of this run are known."""
+        self.gatekeeper = Gatekeeper(self.settings.baselines, tests)
 
     def test(self, nodeid: str) -> RunningTest:
         """What one test loads and measures."""
@@ -160,26 +168,55 @@ class RunningTest:
             )
 
     def judge(self, *, may_confirm: bool = True) -> list[JudgedMeasurement]:
-        """Judge every measurement, confirming in a fresh worker what is near its limit.
+        """Judge every measurement, looking a second time at what is near its limit or suspect.
 
-        Raises PerfError when the fresh worker fails.
+        Raises PerfError when a fresh worker fails, or a baseline cannot be read.
         """
         self.is_judged = True
         verdicts = []
         for measured in self.measured:
-            confirmation = None
+            suspects = self._compare(measured)
             near = wants_confirmation(measured.measurement, self.limits)
-            if near and may_confirm and self.session.settings.second_look:
-                confirmation = self._confirm(measured)
-            judgement = judge_contract(measured.measurement, self.limits, confirmation)
-            verdicts.append(judged(measured.measurement, confirmation, judgement))
+            fresh = self._second_look(measured, suspects, near=near) if may_confirm else []
+            if fresh:
+                suspects = [
+                    each.looked_at(fresh) if each.judgement.wants_second_look else each
+                    for each in suspects
+                ]
+            confirmation = fresh[0] if fresh and near else None
+            contract = judge_contract(measured.measurement, self.limits, confirmation)
+            pairs = [each.result(measured.measurement) for each in suspects]
+            verdicts.append(judged(measured.measurement, fresh, contract, pairs))
         return verdicts
 
-    def _confirm(self, measured: Measured) -> Measurement:
-        what = f"confirms {measured.loading.spec.source}"
+    def _compare(self, measured: Measured) -> list[Suspect]:
+        """Each pair of a measurement with its baseline, as far as one look tells."""
+        hardware = self.session.hardware
+        on_cpu = measured.measurement.engine.device == "cpu"
+        fingerprint = hardware.cpu_fingerprint if on_cpu else hardware.fingerprint
+        with _explained():
+            return self.session.gatekeeper.look(
+                self.nodeid, measured.measurement, fingerprint, self.limits.max_regression
+            )
+
+    def _second_look(
+        self, measured: Measured, suspects: Sequence[Suspect], *, near: bool
+    ) -> list[Measurement]:
+        """What fresh workers measure; none where nobody wants it."""
+        wanted = self.session.settings.second_look
+        is_suspect = any(each.is_gated and each.judgement.wants_second_look for each in suspects)
+        if wanted == 0 or not (near or is_suspect):
+            return []
+        on_cpu = measured.measurement.engine.device == "cpu"
+        looks = wanted or (SECOND_LOOKS_CPU if on_cpu else SECOND_LOOKS_GPU)
+        looks = looks if is_suspect else 1
+        return [self._fresh(measured, 1 + i, looks) for i in range(looks)]
+
+    def _fresh(self, measured: Measured, number: int, of: int) -> Measurement:
+        what = f"second look {number} of {of} at {measured.loading.spec.source}"
         try:
             with _explained(), self._showing(what) as say, _turn(say):
-                model = self.session.pool.fresh(measured.loading, 1, say)
+                model = self.session.pool.fresh(measured.loading, number, say)
             name = measured.measurement.name
             return self._measure(model, measured.workload, measured.plan, name)
         finally:
@@ -224,5 +261,5 @@ def _explained() -> Iterator[None]:
         yield
     except (ModelUnavailable, EngineNotInstalled) as error:
         raise Unmet(str(error)) from None
-    except (ModelError, BackendError, WorkerError, LeaseError, Undead) as error:
+    except (ModelError, BackendError, WorkerError, LeaseError, Undead, BaselineError) as error:
         raise PerfError(str(error)) from None

@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pytest_llmperf.backends.protocol import (
@@ -50,6 +51,9 @@ class FakeOptions(BackendOptions, frozen=True, kw_only=True):
     """Virtual decode speed in tokens/s."""
     prefill_tps: float | list[float] = 1000.0
     """Virtual prefill speed in tokens/s."""
+    pace_file: str | None = None
+    """A file with one factor for each fresh worker, by which its speeds are multiplied; the last
+    repeats. What changes in it is no option, just as a new build of an engine is none."""
     load_s: float = 0.5
     """Virtual load time in seconds."""
     noise_cv: float = 0.0
@@ -124,6 +128,8 @@ class FakeEngine(Engine):
         self._samples = 0
         self._gaps: list[float] = []
         self._random = random.Random(f"fake:{invocation}")  # noqa: S311 - a script, not a secret
+        factors = [1.0] if script.pace_file is None else _numbers(script.pace_file)
+        self._pace = self._of_this_worker(factors)
         self._memory = _touch(script.ram_mib)
         self._strike("load")
 
@@ -200,6 +206,9 @@ class FakeEngine(Engine):
         return [first, *[step] * (count - 1)][:count]
 
     def _speed(self, value: float | list[float]) -> float:
+        return self._pace * self._of_this_worker(value)
+
+    def _of_this_worker(self, value: float | list[float]) -> float:
         if isinstance(value, list):
             return value[min(self._invocation, len(value) - 1)]
         return value
@@ -213,6 +222,10 @@ class FakeEngine(Engine):
     def close(self) -> None:
         """Give the memory back."""
         self._memory = b""
+
+
+def _numbers(path: str) -> list[float]:
+    return [float(word) for word in Path(path).read_text(encoding="utf-8").split()]
 
 
 def _touch(mebibytes: int) -> bytes:

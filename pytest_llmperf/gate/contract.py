@@ -30,7 +30,8 @@ class Check:
 class Contract:
     """What became of one measurement."""
 
-    verdict: Verdict
+    verdict: Verdict | None
+    """None: the test has no budgets."""
     checks: tuple[Check, ...] = ()
     reasons: tuple[str, ...] = ()
     """Why the verdict is neither plainly passed nor plainly over budget."""
@@ -39,7 +40,7 @@ class Contract:
 def judge_contract(
     measurement: Measurement, limits: Limits, confirmation: Measurement | None = None
 ) -> Contract:
-    """Judge one measurement by its test's limits, with its confirmation where there is one."""
+    """Judge one measurement by its test's budgets, with its confirmation where there is one."""
     for seen in (measurement, confirmation):
         if seen is not None and seen.invalid:
             return Contract(Verdict.INVALID, reasons=(seen.invalid,))
@@ -50,13 +51,7 @@ def judge_contract(
         for check in checks
         if check.verdict is Verdict.INCONCLUSIVE
     ]
-    if limits.max_regression is not None:
-        verdicts.append(Verdict.NO_BASELINE)
-        reasons.append("max_regression: there is no baseline to compare with")
-    if not verdicts:
-        verdicts.append(Verdict.NO_BASELINE)
-        reasons.append("no budget and no baseline: measured, not judged")
-    return Contract(worst(verdicts), checks, tuple(reasons))
+    return Contract(worst(verdicts) if verdicts else None, checks, tuple(reasons))
 
 
 def wants_confirmation(measurement: Measurement, limits: Limits) -> bool:

@@ -106,6 +106,11 @@ class Instruments(Surroundings):
             traffic, model.engine, workload, samples, calibrations, uncalibrated=why
         )
 
+    def latest_probe(self, device: str) -> Calibration | None:
+        """Of the device that computes; None: there is none."""
+        probes, _ = self._of_device(device)
+        return probes[-1] if probes else None
+
     def _of_device(self, device: str) -> tuple[Sequence[Calibration], str]:
         """The probes of the device that computes, or why there are none."""
         if device == "cpu":

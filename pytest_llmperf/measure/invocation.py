@@ -94,6 +94,8 @@ def measure(
         version=model.version,
         engine=model.engine,
         workload=workload,
+        requested=model.loading.requested,
+        probe=instruments.latest_probe(model.engine.device),
         invocation=model.invocation,
         warmup_samples=len(warmup),
         steady=is_steady(warmup),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pytest_llmperf.backends import EngineFacts
+from pytest_llmperf.hardware.calibration import Calibration
 from pytest_llmperf.measure.conditions import Conditions
 from pytest_llmperf.measure.device_memory import DeviceMemory
 from pytest_llmperf.measure.engine_clock import ClockComparison
@@ -32,6 +33,10 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """Version of the engine."""
     engine: EngineFacts
     workload: Workload
+    requested: dict[str, str] = {}
+    """Options of the engine that were asked for and are not its usual ones."""
+    probe: Calibration | None = None
+    """The latest probe of what computes, from before the load; None: not probed."""
     invocation: int
     warmup_samples: int
     steady: bool

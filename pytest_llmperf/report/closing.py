@@ -28,7 +28,11 @@ def closing_lines(tests: list[JudgedTest]) -> list[str]:
     )
     parts = [f"{verdicts[verdict]} {word}" for verdict, word in _WORDS.items() if verdicts[verdict]]
     measured = sum(len(test.measurements) for test in tests)
-    line = f"llmperf: {_count(measured, 'measurement')}, {_count(gates, 'budget')} judged"
+    pairs = sum(
+        pair.is_gated for test in tests for each in test.measurements for pair in each.pairs
+    )
+    compared = f", {_count(pairs, 'baseline')} compared" if pairs else ""
+    line = f"llmperf: {_count(measured, 'measurement')}, {_count(gates, 'budget')} judged{compared}"
     if parts:
         line += f": {', '.join(parts)}"
     unmeasured = [
@@ -38,7 +42,29 @@ def closing_lines(tests: list[JudgedTest]) -> list[str]:
         line += f"; {len(unmeasured)} failed unmeasured"
     if skipped:
         line += f"; {sum(skipped.values())} skipped"
-    return [line, *(f"  skipped {count}×: {reason}" for reason, count in skipped.items())]
+    lines = [line, *_second_looks(tests), *_undecided(tests)]
+    return [*lines, *(f"  skipped {count}×: {reason}" for reason, count in skipped.items())]
+
+
+def _undecided(tests: list[JudgedTest]) -> list[str]:
+    """Why nothing could be decided, each reason once with how often it was given."""
+    reasons = Counter(
+        reason
+        for test in tests
+        for each in test.measurements
+        if each.verdict is Verdict.INCONCLUSIVE
+        for reason in each.reasons
+    )
+    return [f"  inconclusive {count}×: {reason}" for reason, count in reasons.most_common()]
+
+
+def _second_looks(tests: list[JudgedTest]) -> list[str]:
+    """What looking again has cost."""
+    looks = [each.second_look for test in tests for each in test.measurements if each.second_look]
+    if not looks:
+        return []
+    took_s = sum(fresh.wall_s + fresh.load_facts.load_s for each in looks for fresh in each)
+    return [f"  looked again at {_count(len(looks), 'measurement')}: {took_s:.0f} s more"]
 
 
 def _count(number: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.gate.pair import PairResult
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.report import words
@@ -38,6 +39,7 @@ def block(judged: JudgedMeasurement, hardware: Hardware, *, named: bool) -> str:
     ]
     if confirmed:
         lines.append(_row("confirmed", f"in a fresh process: {', '.join(confirmed)}"))
+    lines += [_row("baseline", _baseline(pair)) for pair in judged.pairs if _is_told(pair)]
     if broken:
         lines += [_row("unjudged", reason) for reason in judged.reasons]
     lines += [_row("note", finding) for finding in judged.measurement.findings]
@@ -53,7 +55,41 @@ def headlines(judged: JudgedMeasurement) -> list[str]:
         for check in judged.checks
         if check.verdict is Verdict.OVER_BUDGET
     ]
+    broken += [
+        f"perf regressed: {_loss(pair)}" for pair in judged.pairs if _is(pair, Verdict.REGRESSED)
+    ]
     return broken or [f"red under --llmperf-strict: {reason}" for reason in judged.reasons]
+
+
+def _is(pair: PairResult, verdict: Verdict) -> bool:
+    return pair.is_gated and pair.verdict is verdict
+
+
+def _is_told(pair: PairResult) -> bool:
+    """Whether its baseline belongs into the text: it turned the test red, or would say why."""
+    return pair.is_gated and pair.normal is not None and pair.verdict is not Verdict.PASSED
+
+
+def _loss(pair: PairResult) -> str:
+    """``decode 19.1 tok/s is 13 % worse than its baseline, 3 % is tolerated``."""
+    value = words.labelled(pair.key.metric, pair.value)
+    assert pair.judgement.effect is not None
+    return (
+        f"{value} is {words.percent(-pair.judgement.effect)} worse than its baseline, "
+        f"{words.percent(pair.tolerance)} is tolerated"
+    )
+
+
+def _baseline(pair: PairResult) -> str:
+    """``21.9 tok/s (2026-11-02, 9 sessions) → −13 % (−16 to −10), REGRESSED``."""
+    seen = pair.judgement
+    assert pair.normal is not None
+    unit = BY_NAME[pair.key.metric].unit
+    known = f"{words.number(pair.normal)} {unit} ({pair.since}, {seen.sessions} sessions)"
+    if seen.effect is None or seen.low is None or seen.high is None:
+        return f"{known}, {pair.verdict}"
+    between = f"{words.change(seen.low)} to {words.change(seen.high)}"
+    return f"{known} → {words.change(seen.effect)} ({between}), {pair.verdict}"
 
 
 def _against(check: CheckResult) -> str:

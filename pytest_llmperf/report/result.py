@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from pytest_llmperf.gate.contract import Contract
+from pytest_llmperf.gate.pair import PairResult
 from pytest_llmperf.gate.verdict import Verdict, worst
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.measure import Measurement
@@ -37,9 +38,12 @@ class JudgedMeasurement(msgspec.Struct, frozen=True, kw_only=True):
 
     verdict: Verdict
     measurement: Measurement
-    confirmation: Measurement | None
-    """The same in a fresh worker, when a value was near its limit."""
+    second_look: list[Measurement]
+    """The same in fresh workers, when a value was near its limit or suspect; the first of them
+    confirms budgets."""
     checks: list[CheckResult]
+    pairs: list[PairResult]
+    """Each metric that is compared with earlier sessions."""
     reasons: list[str]
 
 
@@ -74,13 +78,27 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judged(
-    measurement: Measurement, confirmation: Measurement | None, contract: Contract
+    measurement: Measurement,
+    second_look: list[Measurement],
+    contract: Contract,
+    pairs: list[PairResult],
 ) -> JudgedMeasurement:
-    """Put a measurement and its contract together."""
+    """Put a measurement, its contract and its comparisons with the baseline together."""
+    gated = [pair for pair in pairs if pair.is_gated]
+    reasons = [*contract.reasons, *_reasons(gated)]
+    verdicts = [pair.verdict for pair in gated]
+    if contract.verdict is not None:
+        verdicts.append(contract.verdict)
+    broken = [each.invalid for each in second_look if each.invalid]
+    if broken:
+        verdicts, reasons = [Verdict.INVALID], broken
+    elif not verdicts:
+        verdicts.append(Verdict.NO_BASELINE)
+        reasons.append("no budget and no baseline: measured, not judged")
     return JudgedMeasurement(
-        verdict=contract.verdict,
+        verdict=worst(verdicts),
         measurement=measurement,
-        confirmation=confirmation,
+        second_look=second_look,
         checks=[
             CheckResult(
                 keyword=check.budget.keyword.keyword,
@@ -94,8 +112,19 @@ def judged(
             )
             for check in contract.checks
         ],
-        reasons=list(contract.reasons),
+        pairs=pairs,
+        reasons=reasons,
     )
+
+
+def _reasons(pairs: list[PairResult]) -> list[str]:
+    """Why a pair is neither plainly good nor plainly worse."""
+    return [
+        f"{pair.key.metric}: {reason}"
+        for pair in pairs
+        if pair.verdict in {Verdict.INCONCLUSIVE, Verdict.NO_BASELINE}
+        for reason in pair.judgement.reasons
+    ]
 
 
 def overall(measurements: list[JudgedMeasurement]) -> Verdict | None:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.gate.pair import PairResult
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.report import words
 from pytest_llmperf.report.result import CheckResult, JudgedMeasurement, JudgedTest
@@ -76,7 +77,7 @@ def _number_cell(judged: JudgedMeasurement, metric: str) -> str:
     for check in judged.checks:
         if check.metric == metric and not _needs_a_line(check):
             text += f"\n{_styled(check, _limit(check))}"
-    return text
+    return text + "".join(_change(pair) for pair in judged.pairs if pair.key.metric == metric)
 
 
 def _other_budgets(judged: JudgedMeasurement) -> str:
@@ -91,6 +92,16 @@ def _other_budgets(judged: JudgedMeasurement) -> str:
         unit = BY_NAME[check.metric].unit
         lines.append(_styled(check, f"{label} {value} {_limit(check)} {unit}".rstrip()))
     return "".join(f"\n{line}" for line in lines)
+
+
+def _change(pair: PairResult) -> str:
+    """Beneath the number: its change against the baseline, and the loss that would be seen."""
+    seen = pair.judgement
+    if not pair.is_gated or seen.effect is None or seen.mde is None:
+        return ""
+    style = "dim" if pair.verdict is Verdict.PASSED else _STYLE.get(pair.verdict, "bold red")
+    found = f"mde {words.percent(seen.mde).replace(' ', '')}"
+    return f"\n[{style}]{words.change(seen.effect)}[/{style}]\n[dim]{found}[/dim]"
 
 
 def _needs_a_line(check: CheckResult) -> bool:

@@ -24,6 +24,16 @@ def limit(value: float) -> str:
     return f"{value:.12g}"
 
 
+def percent(share: float) -> str:
+    """``5 %``, and ``2.5 %`` where the whole number would not say it."""
+    return f"{share * 100:.2g} %" if abs(share) < 0.1 else f"{share * 100:.0f} %"
+
+
+def change(share: float) -> str:
+    """``−13 %``, with a sign that is as wide as the plus."""
+    return f"{share * 100:+.{0 if abs(share) >= 0.1 else 1}f} %".replace("-", "−")
+
+
 def apart(value: float, other: float) -> str:
     """``value`` with as many digits as it takes not to read like ``other``: 19.97, not 20.0."""
     text = number(value)

@@ -37,6 +37,13 @@ class Loading:
     """The weight files as they were when the model was looked up."""
 
     @property
+    def requested(self) -> dict[str, str]:
+        """The options that are not as the backend has them by itself; values as JSON."""
+        usual = msgspec.to_builtins(type(self.options)())
+        given = msgspec.to_builtins(self.options)
+        return {name: json.dumps(value) for name, value in given.items() if value != usual[name]}
+
+    @property
     def key(self) -> str:
         """The same text for the same model, unchanged on disk, and the same backend and options."""
         parts = (self.spec, self.backend.name, self.options, self.stamps)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+import scipy.special  # noqa: F401 - before pytester first remembers which modules there are
 
 import pytest_llmperf.run  # noqa: F401 - before pytester first remembers which modules there are
 

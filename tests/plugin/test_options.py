@@ -34,7 +34,11 @@ def test_ini_switches_on(llmperf: Run, pytester: pytest.Pytester, table: str) ->
     [
         ("--llmperf-samples=2", "*--llmperf-samples='2': must be a whole number within 5 and 1000"),
         ("--llmperf-time-budget=-1", "*--llmperf-time-budget='-1': must be a number of seconds*"),
-        ("--llmperf-second-look=maybe", "*must be on or off"),
+        (
+            "--llmperf-second-look=maybe",
+            "*must be on, off, or a number of fresh workers*",
+        ),
+        ("--llmperf-accept= ", "*--llmperf-accept=' ': must say why"),
         ("--llmperf-require=npu", "*can only be gpu"),
         ("--llmperf-suite=smokey", "*no suite 'smokey', did you mean 'smoke'?*"),
     ],

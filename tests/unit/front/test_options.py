@@ -15,7 +15,11 @@ ALL = {
     "strict": ("strict", "LLMPERF_STRICT", "true", True),
     "require": ("require", "LLMPERF_REQUIRE", "gpu", "gpu"),
     "samples": ("samples", "LLMPERF_SAMPLES", "7", 7),
-    "second_look": ("second-look", "LLMPERF_SECOND_LOOK", "off", False),
+    "second_look": ("second-look", "LLMPERF_SECOND_LOOK", "off", 0),
+    "baselines": ("baselines", "LLMPERF_BASELINES", "accepted", Path("accepted")),
+    "record": ("record", "LLMPERF_RECORD", "true", True),
+    "accept": ("accept", "LLMPERF_ACCEPT", "new driver", "new driver"),
+    "accept_machine": ("accept-machine", "LLMPERF_ACCEPT_MACHINE", "true", True),
     "time_budget_s": ("time-budget", "LLMPERF_TIME_BUDGET", "1.5", 1.5),
     "timeout_s": ("timeout", "LLMPERF_TIMEOUT", "90", 90.0),
     "json": ("json", "LLMPERF_JSON", "out.json", Path("out.json")),
@@ -31,7 +35,7 @@ def flag(field: str) -> str:
     """As typed: ``--llmperf-samples=7``; the two that are on or not take no value."""
     tail, _, text, _ = ALL[field]
     name = f"--llmperf-{tail}".removesuffix("-")
-    return name if field in {"enabled", "strict"} else f"{name}={text}"
+    return name if ALL[field][2] == "true" else f"{name}={text}"
 
 
 def settings(
@@ -126,7 +130,8 @@ BAD = [
     ("samples", "4", "--llmperf-samples='4': must be a whole number within 5 and 1000"),
     ("samples", "1001", "--llmperf-samples='1001': must be a whole number within 5 and 1000"),
     ("samples", "7.5", "--llmperf-samples='7.5': "),
-    ("second_look", "3", "--llmperf-second-look='3': must be on or off"),
+    ("second_look", "1", "--llmperf-second-look='1': must be on, off, or a number of fresh"),
+    ("baselines", "/dev/null", "--llmperf-baselines='/dev/null': must name a folder"),
     ("time_budget_s", "0", "--llmperf-time-budget='0': must be a number of seconds greater than 0"),
     ("time_budget_s", "inf", "--llmperf-time-budget='inf': must be a number of seconds"),
     ("timeout_s", "-1", "--llmperf-timeout='-1': must be a number of seconds greater than 0"),

@@ -23,7 +23,7 @@ def test_everything_is_counted_once_under_its_own_verdict() -> None:
     passed = judge_it(seen, min_tps=20, max_ttft_ms=200)
     over = judge_it(seen, min_tps=40)
     inconclusive = judge_it(seen, max_vram_gb=6, min_tps=20)
-    (line,) = closing_lines(
+    line, why = closing_lines(
         [
             one_test(passed, passed),
             one_test(over, outcome="failed"),
@@ -35,6 +35,9 @@ def test_everything_is_counted_once_under_its_own_verdict() -> None:
     assert line == (
         "llmperf: 6 measurements, 7 budgets judged: "
         "2 passed, 1 inconclusive, 1 without baseline, 1 over budget, 1 invalid"
+    )
+    assert why == (
+        "  inconclusive 1×: max_vram_gb=6: vram was not measured by fake on this machine"
     )
 
 

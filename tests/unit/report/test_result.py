@@ -42,7 +42,8 @@ def judge_it(
     seen: Measurement, confirmation: Measurement | None = None, /, **limits: object
 ) -> JudgedMeasurement:
     """What becomes of a measurement under these keywords of ``perf``."""
-    return judged(seen, confirmation, judge_contract(seen, read_limits(limits), confirmation))
+    fresh = [] if confirmation is None else [confirmation]
+    return judged(seen, fresh, judge_contract(seen, read_limits(limits), confirmation), [])
 
 
 def one_test(

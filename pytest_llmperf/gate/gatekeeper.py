@@ -1,0 +1,144 @@
+"""What do the baselines say of one measurement? Reads them once, and asks the judge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pytest_llmperf.gate.baseline import Baseline, PairKey
+from pytest_llmperf.gate.baseline_file import BaselineStore
+from pytest_llmperf.gate.machine import conditions_of
+from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.gate.pair import (
+    GATED,
+    PairResult,
+    key_of,
+    mean,
+    split_nodeid,
+    summarize,
+)
+from pytest_llmperf.gate.statistics import Cohort, cohort_of, counted, estimate
+from pytest_llmperf.gate.summary import InvocationSummary
+from pytest_llmperf.gate.verdict import LEAST_SESSIONS, TOLERANCE, Judgement, judge
+from pytest_llmperf.measure import Measurement
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One pair on its way to a verdict."""
+
+    module: str
+    key: PairKey
+    fingerprint: str
+    baseline: Baseline
+    tolerance: float
+    cohort: Cohort
+    looks: tuple[InvocationSummary, ...]
+    judgement: Judgement
+    is_gated: bool
+    """Whether its verdict counts: it has a baseline, or its test demands one."""
+
+    def looked_at(self, fresh: Sequence[Measurement]) -> Suspect:
+        """Judged once more, with what fresh workers measured."""
+        metric = self.key.metric
+        seen = [each for each in fresh if not each.invalid and metric in each.metrics]
+        looks = (self.looks[0], *(summarize(each, metric, self.baseline) for each in seen))
+        judgement = judge(
+            self.baseline.history,
+            looks[0],
+            looks[1:],
+            tolerance=self.tolerance,
+            cohort=self.cohort,
+        )
+        return replace(self, looks=looks, judgement=judgement)
+
+    def result(self, measurement: Measurement) -> PairResult:
+        """What reports show and baselines keep."""
+        whole = mean(self.looks)
+        sign = 1.0 if BY_NAME[self.key.metric].better == "higher" else -1.0
+        history = self.baseline.history
+        normal = None
+        if history:
+            weight = self.judgement.probe_weight
+            noise = estimate(history, self.cohort, use_probe=weight > 0)
+            normal = math.exp(sign * (noise.centre + noise.probe_weight * (whole.log_probe or 0.0)))
+        return PairResult(
+            module=self.module,
+            key=self.key,
+            fingerprint=self.fingerprint,
+            is_gated=self.is_gated,
+            verdict=self.judgement.verdict,
+            tolerance=self.tolerance,
+            judgement=self.judgement,
+            normal=normal,
+            since=f"{self.baseline.sessions[-1].date:%Y-%m-%d}" if history else None,
+            value=math.exp(sign * whole.log_value),
+            looks=len(self.looks),
+            summary=whole,
+            conditions=conditions_of(measurement),
+            software={measurement.backend: measurement.version},
+        )
+
+
+class Gatekeeper:
+    """The baselines of a run, read when they are first needed."""
+
+    def __init__(self, root: Path, tests: Collection[str]) -> None:
+        """``tests``: node ids of all that this session selects; they share one false-alarm rate."""
+        self._root = root
+        self._tests = {split_nodeid(each) for each in tests}
+        self._baselines: dict[str, Mapping[tuple[str, PairKey], Baseline]] = {}
+        self._cohorts: dict[str, Cohort] = {}
+
+    def look(
+        self, nodeid: str, measurement: Measurement, fingerprint: str, tolerance: float | None
+    ) -> list[Suspect]:
+        """Every pair of a measurement after its first look. Raises BaselineError.
+
+        ``tolerance``: the test's own; None: it has none, and is gated where there is a baseline.
+        """
+        module, test = split_nodeid(nodeid)
+        known = self._read(fingerprint)
+        cohort = self._cohorts[fingerprint]
+        found = []
+        for metric in GATED:
+            if measurement.invalid or metric not in measurement.metrics:
+                continue
+            key = key_of(test, measurement, metric)
+            baseline = known.get((module, key), Baseline(key))
+            first = summarize(measurement, metric, baseline)
+            tolerated = TOLERANCE if tolerance is None else tolerance
+            found.append(
+                Suspect(
+                    module=module,
+                    key=key,
+                    fingerprint=fingerprint,
+                    baseline=baseline,
+                    tolerance=tolerated,
+                    cohort=cohort,
+                    looks=(first,),
+                    judgement=judge(baseline.history, first, tolerance=tolerated, cohort=cohort),
+                    is_gated=tolerance is not None or bool(baseline.epochs),
+                )
+            )
+        return found
+
+    def _read(self, fingerprint: str) -> Mapping[tuple[str, PairKey], Baseline]:
+        if fingerprint not in self._baselines:
+            store = BaselineStore(self._root, fingerprint)
+            found = {
+                (module, key): baseline
+                for module in store.modules()
+                for key, baseline in store.read(module).pairs.items()
+            }
+            gated = [
+                each
+                for (module, key), each in found.items()
+                if (module, key.test) in self._tests and counted(each.history) >= LEAST_SESSIONS
+            ]
+            histories = [each.history for each in found.values()]
+            self._cohorts[fingerprint] = cohort_of(histories, max(1, len(gated)))
+            self._baselines[fingerprint] = found
+        return self._baselines[fingerprint]

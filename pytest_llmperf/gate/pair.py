@@ -1,0 +1,113 @@
+"""Which numbers of a measurement are compared with earlier sessions, and in what form?"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import msgspec
+
+from pytest_llmperf.gate.baseline import Baseline, PairKey
+from pytest_llmperf.gate.machine import changes, conditions_of
+from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.gate.summary import InvocationSummary
+from pytest_llmperf.gate.verdict import Judgement, Verdict
+from pytest_llmperf.measure import Measurement
+from pytest_llmperf.measure.quantity import percentile
+
+GATED = ("decode_tps", "prefill_tps")
+_QUARTILES_OF_NORMAL = 1.349
+_MEDIAN_ERROR = 1.2533
+"""A median's standard error is so many times a mean's: √(π/2)."""
+
+
+class PairResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One pair in one session: what became of it, and what a baseline keeps of it."""
+
+    module: str
+    key: PairKey
+    fingerprint: str
+    is_gated: bool
+    """Whether its verdict counts: it has a baseline, or its test demands one."""
+    verdict: Verdict
+    tolerance: float
+    """Share that was tolerated."""
+    judgement: Judgement
+    normal: float | None
+    """Centre of the baseline in the metric's unit; None: none."""
+    since: str | None
+    """Date of its latest session."""
+    value: float
+    """This session's, in the metric's unit."""
+    looks: int
+    """Invocations that it is made of."""
+    summary: InvocationSummary
+    """All of them together."""
+    conditions: dict[str, float]
+    software: dict[str, str]
+
+
+def split_nodeid(nodeid: str) -> tuple[str, str]:
+    """Module and test of a pytest node id."""
+    module, _, test = nodeid.partition("::")
+    return module, test
+
+
+def key_of(test: str, measurement: Measurement, metric: str) -> PairKey:
+    """The pair's name: engine, model, options that were asked for and workload, never versions."""
+    asked = measurement.workload
+    parts = [measurement.backend, measurement.spec.source]
+    if measurement.spec.quantization is not None:
+        parts.append(measurement.spec.quantization)
+    parts.append(f"{asked.prompt_tokens}+{asked.new_tokens}")
+    parts += [f"{name}={value}" for name, value in _beside(measurement).items()]
+    return PairKey(test, measurement.name, metric, " ".join(parts))
+
+
+def _beside(measurement: Measurement) -> dict[str, object]:
+    """What is not as it usually is."""
+    asked = measurement.workload
+    beside: dict[str, object] = {}
+    if asked.batch != 1:
+        beside["batch"] = asked.batch
+    if asked.depth:
+        beside["depth"] = asked.depth
+    if asked.seed:
+        beside["seed"] = asked.seed
+    return beside | dict(sorted(measurement.requested.items()))
+
+
+def summarize(measurement: Measurement, metric: str, baseline: Baseline) -> InvocationSummary:
+    """One invocation of a pair as the judge takes it, with what was unlike its history."""
+    quantity = measurement.metrics[metric]
+    sign = 1.0 if BY_NAME[metric].better == "higher" else -1.0
+    logs = sorted(math.log(value) for value in quantity.values or [quantity.median])
+    probe = measurement.probe
+    probe_cv = None
+    if probe is not None:
+        spread = (probe.bandwidth_high - probe.bandwidth_low) / _QUARTILES_OF_NORMAL
+        probe_cv = _MEDIAN_ERROR * spread / probe.bandwidth_median / math.sqrt(probe.repeats)
+    earlier = [each.conditions for each in baseline.sessions if not each.guard]
+    return InvocationSummary(
+        log_value=sign * statistics.median(logs),
+        spread=(percentile(logs, 75) - percentile(logs, 25)) / _QUARTILES_OF_NORMAL,
+        n=len(logs),
+        log_probe=None if probe is None else math.log(probe.bandwidth_median),
+        probe_cv=probe_cv,
+        guard=changes(conditions_of(measurement), earlier),
+    )
+
+
+def mean(looks: Sequence[InvocationSummary]) -> InvocationSummary:
+    """What a session records of its invocations."""
+    probes = [look.log_probe for look in looks if look.log_probe is not None]
+    spreads = [look.probe_cv for look in looks if look.probe_cv is not None]
+    return InvocationSummary(
+        log_value=statistics.fmean(look.log_value for look in looks),
+        spread=statistics.median(look.spread for look in looks),
+        n=sum(look.n for look in looks),
+        log_probe=statistics.fmean(probes) if probes else None,
+        probe_cv=statistics.median(spreads) if spreads else None,
+        guard=looks[0].guard,
+    )
