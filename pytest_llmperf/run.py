@@ -22,6 +22,7 @@ import pytest
 from pytest_llmperf import markers, xdist
 from pytest_llmperf.fixtures import SESSION
 from pytest_llmperf.gate.baseline import BaselineError
+from pytest_llmperf.gate.pair import PairResult
 from pytest_llmperf.gate.recording import record
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.detect import detect
@@ -43,6 +44,7 @@ from pytest_llmperf.report.result import (
 from pytest_llmperf.report.table import table_text
 from pytest_llmperf.session import Session, start_line
 from pytest_llmperf.suite_files import UnknownSuite, suite_paths
+from pytest_llmperf.suite_report import tell
 
 KEPT_RUNS = 20
 _NOTHING_MEASURED = 5
@@ -114,6 +116,27 @@ class Run:
         if found is not None:
             self._texts[report.nodeid] = found
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """When all tests have run, judge them together; what fails then counts as a test."""
+        outcome = yield
+        if not (xdist.is_worker(self._config) or self._config.option.collectonly):
+            try:
+                tell(self._config, self.session.gatekeeper.suite(self._pairs()))
+            except BaselineError as error:
+                self._notes.append(f"suite shift: {error}")
+        return outcome
+
+    def _pairs(self) -> list[PairResult]:
+        """Of all valid measurements."""
+        return [
+            pair
+            for test in self._tests()
+            for judged in test.measurements
+            if judged.verdict is not Verdict.INVALID
+            for pair in judged.pairs
+        ]
+
     def _tests(self) -> list[JudgedTest]:
         return [msgspec.json.decode(text, type=JudgedTest) for text in self._texts.values()]
 
@@ -148,13 +171,7 @@ class Run:
 
     def _record(self, session: pytest.Session) -> None:
         """Write the baselines; a run that was asked to and cannot is an error of its own."""
-        pairs = [
-            pair
-            for test in self._tests()
-            for judged in test.measurements
-            if judged.verdict is not Verdict.INVALID
-            for pair in judged.pairs
-        ]
+        pairs = self._pairs()
         act = act_of_this_run(self._settings, self._config.rootpath)
         try:
             accepted = record(self._settings.baselines, pairs, act)

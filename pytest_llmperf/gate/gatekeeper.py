@@ -20,6 +20,7 @@ from pytest_llmperf.gate.pair import (
     summarize,
 )
 from pytest_llmperf.gate.statistics import Cohort, cohort_of, counted, estimate
+from pytest_llmperf.gate.suite import SuiteShift, suite_shift
 from pytest_llmperf.gate.summary import InvocationSummary
 from pytest_llmperf.gate.verdict import LEAST_SESSIONS, TOLERANCE, Judgement, judge
 from pytest_llmperf.measure import Measurement
@@ -75,8 +76,7 @@ class Suspect:
             normal=normal,
             since=f"{self.baseline.sessions[-1].date:%Y-%m-%d}" if history else None,
             value=math.exp(sign * whole.log_value),
-            looks=len(self.looks),
-            summary=whole,
+            looks=list(self.looks),
             conditions=conditions_of(measurement),
             software={measurement.backend: measurement.version},
         )
@@ -123,6 +123,22 @@ class Gatekeeper:
                     is_gated=tolerance is not None or bool(baseline.epochs),
                 )
             )
+        return found
+
+    def suite(self, pairs: Sequence[PairResult]) -> list[SuiteShift]:
+        """All pairs of the session together, those of each fingerprint by themselves.
+
+        Raises BaselineError.
+        """
+        found = []
+        for fingerprint in sorted({pair.fingerprint for pair in pairs}):
+            known = self._read(fingerprint)
+            dated = [
+                ([(each.session, each) for each in known[pair.module, pair.key].sessions], pair)
+                for pair in pairs
+                if pair.fingerprint == fingerprint and (pair.module, pair.key) in known
+            ]
+            found.append(suite_shift([(history, pair.looks[0]) for history, pair in dated]))
         return found
 
     def _read(self, fingerprint: str) -> Mapping[tuple[str, PairKey], Baseline]:

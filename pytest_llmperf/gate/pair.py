@@ -40,10 +40,8 @@ class PairResult(msgspec.Struct, frozen=True, kw_only=True):
     """Date of its latest session."""
     value: float
     """This session's, in the metric's unit."""
-    looks: int
-    """Invocations that it is made of."""
-    summary: InvocationSummary
-    """All of them together."""
+    looks: list[InvocationSummary]
+    """Of each invocation, the first look's first."""
     conditions: dict[str, float]
     software: dict[str, str]
 

@@ -10,7 +10,7 @@ import msgspec
 
 from pytest_llmperf.gate.baseline import Baseline, EpochLine, Line, SessionLine
 from pytest_llmperf.gate.baseline_file import BaselineStore
-from pytest_llmperf.gate.pair import PairResult
+from pytest_llmperf.gate.pair import PairResult, mean
 from pytest_llmperf.gate.verdict import Verdict
 
 _CHANGED = frozenset({Verdict.REGRESSED, Verdict.IMPROVED})
@@ -68,7 +68,7 @@ def entry(baseline: Baseline, pair: PairResult, act: Act) -> list[Line]:
                 new=pair.value,
             )
         )
-    seen = pair.summary
+    seen = mean(pair.looks)
     lines.append(
         SessionLine(
             key=pair.key,

@@ -25,6 +25,8 @@ UNKNOWN_NOISE, UNKNOWN_WEIGHT = 0.025, 4
 POOLED_WEIGHT = 8
 LEAST_PAIRS = 5
 WINSOR = 2.5 * 1.4826
+SEED_UNTIL = 5
+"""With so many sessions of its own a pair needs its seed no longer."""
 SEEDED_SESSIONS = 3
 """A seed counts as so many sessions, enough to be judged; towards the centre as one."""
 
@@ -34,6 +36,8 @@ _RIDGE_CENTRE = 0.8
 _MOST_WEIGHT = 1.2
 _LEAST_CUT = 0.20
 MOST_PROBE_CV = 0.01
+
+MOST_LOG = 100.0
 
 PROBE_DROP = 0.04
 PROBE_DROP_MADS = 3.5
@@ -77,8 +81,10 @@ def mad(values: Sequence[float], centre: float) -> float:
 
 
 def current(history: Sequence[SessionSummary]) -> list[SessionSummary]:
-    """The sessions of the latest epoch."""
-    return [each for each in history if each.epoch == history[-1].epoch] if history else []
+    """The sessions of the latest epoch; a seed only until there are enough others."""
+    now = [each for each in history if each.epoch == history[-1].epoch] if history else []
+    grown = [each for each in now if not each.seeded]
+    return grown if len(grown) >= SEED_UNTIL else now
 
 
 def counted(history: Sequence[SessionSummary]) -> int:
@@ -93,35 +99,51 @@ def probe_weight(history: Sequence[SessionSummary]) -> float:
 
     Ridge regression towards 0.8, because few sessions say little and most engines read memory.
     """
-    latest = history[-NOISE_SESSIONS:]
-    if len(latest) < LEAST_WEIGHT_SESSIONS or any(each.log_probe is None for each in latest):
+    latest = [each for each in history[-NOISE_SESSIONS:] if not each.seeded]
+    needed = [*latest, *current(history)[:CENTRE_SESSIONS]]
+    if len(latest) < LEAST_WEIGHT_SESSIONS or any(each.log_probe is None for each in needed):
         return 0.0
-    spreads = [each.probe_cv for each in latest if each.probe_cv is not None]
-    if not spreads or statistics.median(spreads) > MOST_PROBE_CV:
+    if is_blurred(latest):
         return 0.0
-    values = _centred(latest, [each.log_value for each in latest])
-    probes = _centred(latest, [each.log_probe or 0.0 for each in latest])
+    values = _winsorized(_centred(latest, [each.log_value for each in latest]))
+    probes = _winsorized(_centred(latest, [each.log_probe or 0.0 for each in latest]))
     both = sum(x * c for x, c in zip(values, probes, strict=True))
     squares = sum(c * c for c in probes)
     weight = (both + _RIDGE_CENTRE * _RIDGE) / (squares + _RIDGE)
     weight = min(max(weight, 0.0), _MOST_WEIGHT)
     before = sum(x * x for x in values)
     after = sum((x - weight * c) ** 2 for x, c in zip(values, probes, strict=True))
-    return weight if after <= (1 - _LEAST_CUT) * before else 0.0
+    return weight if before > 0 and after <= (1 - _LEAST_CUT) * before else 0.0
+
+
+def is_blurred(summaries: Sequence[InvocationSummary]) -> bool:
+    """Whether their probes' repeats differ too much for a probe to be taken off."""
+    spreads = [
+        each.probe_cv
+        for each in summaries
+        if each.probe_cv is not None and math.isfinite(each.probe_cv)
+    ]
+    return not spreads or statistics.median(spreads) > MOST_PROBE_CV
 
 
 def _centred(sessions: Sequence[SessionSummary], values: Sequence[float]) -> list[float]:
-    """Less the mean of each epoch."""
+    """Less the median of each epoch."""
     by_epoch: dict[int, list[float]] = {}
     for session, value in zip(sessions, values, strict=True):
         by_epoch.setdefault(session.epoch, []).append(value)
-    means = {epoch: statistics.fmean(each) for epoch, each in by_epoch.items()}
-    return [v - means[session.epoch] for session, v in zip(sessions, values, strict=True)]
+    middles = {epoch: statistics.median(each) for epoch, each in by_epoch.items()}
+    return [v - middles[session.epoch] for session, v in zip(sessions, values, strict=True)]
 
 
 def adjusted(summary: InvocationSummary, weight: float) -> float:
     """z: the value less the probe's part."""
     return summary.log_value - weight * (summary.log_probe or 0.0)
+
+
+def adjusted_mean(looks: Sequence[InvocationSummary], weight: float) -> float:
+    """Z of several invocations: one probe that was disturbed must not move them all."""
+    value = statistics.fmean(look.log_value for look in looks)
+    return value - weight * statistics.median(look.log_probe or 0.0 for look in looks)
 
 
 def estimate(
@@ -135,9 +157,10 @@ def estimate(
     now = current(history)
     first = now[:CENTRE_SESSIONS]
     centre = statistics.median(adjusted(each, weight) for each in first)
-    residuals = _residuals(history[-NOISE_SESSIONS:], weight)
+    latest = history[-NOISE_SESSIONS:]
+    residuals = _residuals(latest, weight)
     prior, prior_weight = _prior(cohort)
-    freedom = prior_weight + len(residuals) - 1
+    freedom = prior_weight + len(residuals) - len({each.epoch for each in latest})
     squares = sum(each * each for each in _winsorized(residuals))
     sigma = math.sqrt((prior_weight * prior**2 + squares) / freedom)
     sessions = min(counted(history), CENTRE_SESSIONS)
@@ -163,21 +186,12 @@ def _prior(cohort: Cohort | None) -> tuple[float, int]:
 
 def _residuals(sessions: Sequence[SessionSummary], weight: float) -> list[float]:
     """Of each session from the median of its epoch."""
-    by_epoch: dict[int, list[float]] = {}
-    for each in sessions:
-        by_epoch.setdefault(each.epoch, []).append(adjusted(each, weight))
-    found = []
-    for values in by_epoch.values():
-        middle = statistics.median(values)
-        found += [value - middle for value in values]
-    return found
+    return _centred(sessions, [adjusted(each, weight) for each in sessions])
 
 
 def _winsorized(residuals: Sequence[float]) -> list[float]:
-    """Outliers drawn in to the border; without a border, which is where most are equal, as is."""
-    most = WINSOR * mad(residuals, statistics.median(residuals))
-    if most == 0:
-        return list(residuals)
+    """Outliers drawn in to the border, which lies at that of the least noise or further out."""
+    most = max(WINSOR * mad(residuals, statistics.median(residuals)), 2.5 * LEAST_NOISE)
     return [min(max(each, -most), most) for each in residuals]
 
 
@@ -190,8 +204,9 @@ def cohort_of(histories: Sequence[Sequence[SessionSummary]], pairs: int) -> Coho
     variances = []
     for history in histories:
         latest = history[-NOISE_SESSIONS:]
-        freedom = len(latest) - 1
-        if counted(history) < LEAST_WEIGHT_SESSIONS or any(each.seeded for each in latest):
+        freedom = len(latest) - len({each.epoch for each in latest})
+        young = counted(history) < LEAST_WEIGHT_SESSIONS or freedom < LEAST_WEIGHT_SESSIONS - 1
+        if young or any(each.seeded or not is_computable(each) for each in latest):
             continue
         residuals = _winsorized(_residuals(latest, probe_weight(history)))
         variance = sum(each * each for each in residuals) / freedom
@@ -199,6 +214,12 @@ def cohort_of(histories: Sequence[Sequence[SessionSummary]], pairs: int) -> Coho
     if len(variances) < LEAST_PAIRS:
         return Cohort(pairs=pairs)
     return Cohort(noise=math.sqrt(statistics.median(variances)), pairs=pairs)
+
+
+def is_computable(summary: InvocationSummary) -> bool:
+    """Whether its numbers are numbers, and none that no machine shows."""
+    told = (summary.log_value, summary.log_probe or 0.0)
+    return all(math.isfinite(each) and abs(each) < MOST_LOG for each in told)
 
 
 def probe_drop(history: Sequence[SessionSummary], log_probe: float | None) -> str | None:

@@ -13,7 +13,14 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from pytest_llmperf.gate.statistics import adjusted, estimate, t_quantile
+from pytest_llmperf.gate.statistics import (
+    adjusted,
+    estimate,
+    is_blurred,
+    is_computable,
+    probe_drop,
+    t_quantile,
+)
 from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
 from pytest_llmperf.gate.verdict import Verdict
 
@@ -21,7 +28,7 @@ LEAST_PAIRS = 10
 LEAST_SESSIONS = 5
 LEAST_SHIFT = 0.01
 _ALPHA = 0.002
-_PRIOR, _PRIOR_WEIGHT = 0.01, 4
+_PRIOR, _PRIOR_WEIGHT = 0.005, 4
 _LATEST = 20
 
 Dated = tuple[str, SessionSummary]
@@ -32,7 +39,7 @@ class SuiteShift(msgspec.Struct, frozen=True, kw_only=True):
     """What became of all pairs together. Changes are shares: −0.03 is 3 % worse."""
 
     verdict: Verdict
-    """PASSED, REGRESSED, or NO_BASELINE where it cannot be told."""
+    """PASSED, REGRESSED, INCONCLUSIVE where the machine changed, or NO_BASELINE."""
     effect: float | None = None
     """Median change of the pairs."""
     needed: float | None = None
@@ -48,15 +55,27 @@ def suite_shift(pairs: Sequence[tuple[Sequence[Dated], InvocationSummary]]) -> S
     Each pair with its history, oldest first, and its first invocation of this session: a second
     look is only given to those that looked bad.
     """
-    gated = [(history, now) for history, now in pairs if len(history) >= LEAST_SESSIONS]
+    gated = [
+        (history, now)
+        for history, now in pairs
+        if len(history) >= LEAST_SESSIONS and all(is_computable(each) for _, each in history)
+    ]
     if len(gated) < LEAST_PAIRS:
         reason = f"{len(gated)} pairs with {LEAST_SESSIONS} sessions, and {LEAST_PAIRS} are needed"
         return SuiteShift(verdict=Verdict.NO_BASELINE, pairs=len(gated), reason=reason)
+    if not all(is_computable(now) for _, now in gated):
+        reason = "a value is not a number"
+        return SuiteShift(verdict=Verdict.INCONCLUSIVE, pairs=len(gated), reason=reason)
+    gated = [(history, now) for history, now in gated if not _changed(history, now)]
+    if len(gated) < LEAST_PAIRS:
+        reason = f"the machine changed for all but {len(gated)} pairs"
+        return SuiteShift(verdict=Verdict.INCONCLUSIVE, pairs=len(gated), reason=reason)
     distances = []
     earlier: defaultdict[str, list[float]] = defaultdict(list)
     for history, now in gated:
         sessions = [session for _, session in history]
-        noise = estimate(sessions, use_probe=now.log_probe is not None)
+        probed = now.log_probe is not None and not is_blurred([now])
+        noise = estimate(sessions, use_probe=probed)
         distances.append(adjusted(now, noise.probe_weight) - noise.centre)
         for name, session in history[-_LATEST:]:
             if session.epoch == sessions[-1].epoch:
@@ -66,6 +85,12 @@ def suite_shift(pairs: Sequence[tuple[Sequence[Dated], InvocationSummary]]) -> S
         reason = f"{len(past)} earlier sessions of the suite, and {LEAST_SESSIONS} are needed"
         return SuiteShift(verdict=Verdict.NO_BASELINE, pairs=len(gated), reason=reason)
     return _judged(past, statistics.median(distances), len(gated))
+
+
+def _changed(history: Sequence[Dated], now: InvocationSummary) -> bool:
+    """Whether it is the machine that this pair shows."""
+    sessions = [session for _, session in history]
+    return bool(now.guard) or probe_drop(sessions, now.log_probe) is not None
 
 
 def _medians(sessions: Iterable[Sequence[float]]) -> list[float]:

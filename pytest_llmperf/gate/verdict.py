@@ -15,9 +15,11 @@ import msgspec
 from pytest_llmperf.gate.statistics import (
     Cohort,
     Noise,
-    adjusted,
+    adjusted_mean,
     counted,
     estimate,
+    is_blurred,
+    is_computable,
     probe_drop,
     t_quantile,
 )
@@ -64,6 +66,18 @@ def worst(verdicts: Sequence[Verdict]) -> Verdict:
     return max(verdicts, key=list(Verdict).index)
 
 
+class Cause(enum.StrEnum):
+    """Why a verdict is neither plainly good nor plainly bad."""
+
+    UNCOMPUTABLE = "uncomputable"
+    YOUNG = "young"
+    MACHINE_CHANGED = "machine changed"
+    SUSPECT = "suspect"
+    DISTURBED = "disturbed"
+    UNSURE = "unsure"
+    UNDERPOWERED = "underpowered"
+
+
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one pair. Changes are shares: −0.05 is 5 % slower, or larger."""
 
@@ -81,7 +95,10 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """β: how much of the probe's change was taken off."""
     sessions: int = 0
     """How many were compared with."""
+    cause: Cause | None = None
+    """None: nothing stands in the way of the verdict."""
     reasons: tuple[str, ...] = ()
+    """The cause in words."""
 
 
 def judge(
@@ -99,25 +116,35 @@ def judge(
     INCONCLUSIVE and says why.
     """
     sessions = counted(history)
-    wrong = _uncomputable(history, first, second_look)
+    wrong = _uncomputable(history, first, second_look, tolerance, cohort)
     if wrong:
-        return Judgement(verdict=Verdict.INCONCLUSIVE, sessions=sessions, reasons=(wrong,))
+        return Judgement(
+            verdict=Verdict.INCONCLUSIVE,
+            sessions=sessions,
+            cause=Cause.UNCOMPUTABLE,
+            reasons=(wrong,),
+        )
     if sessions < LEAST_SESSIONS:
-        reason = f"{sessions} of {LEAST_SESSIONS} sessions of history"
-        return Judgement(verdict=Verdict.NO_BASELINE, sessions=sessions, reasons=(reason,))
-    looks = [first, *(each for each in second_look if not each.guard)]
-    noise = estimate(history, cohort, use_probe=all(look.log_probe is not None for look in looks))
+        return Judgement(
+            verdict=Verdict.NO_BASELINE,
+            sessions=sessions,
+            cause=Cause.YOUNG,
+            reasons=(f"{sessions} of {LEAST_SESSIONS} sessions of history",),
+        )
+    clear = [each for each in second_look if not each.guard and each.n >= LEAST_SAMPLES]
+    looks = [first, *clear]
+    probed = all(look.log_probe is not None for look in looks) and not is_blurred(looks)
+    noise = estimate(history, cohort, use_probe=probed)
     told = _Told(noise, looks, _tolerance(tolerance, sessions), cohort)
     changed = _changes(history, looks)
     if changed:
-        return told.judgement(Verdict.INCONCLUSIVE, *changed)
+        return told.judgement(Verdict.INCONCLUSIVE, Cause.MACHINE_CHANGED, *changed)
     if not second_look:
         return told.screened()
-    if len(looks) <= _LEAST_CLEAR_LOOKS:
-        reason = (
-            f"{len(second_look) - len(looks) + 1} of {len(second_look)} fresh workers disturbed"
-        )
-        return told.judgement(Verdict.INCONCLUSIVE, reason)
+    if len(clear) < _LEAST_CLEAR_LOOKS:
+        reason = f"{len(clear)} of {len(second_look)} fresh workers measured undisturbed"
+        guards = dict.fromkeys(finding for each in second_look for finding in each.guard)
+        return told.judgement(Verdict.INCONCLUSIVE, Cause.DISTURBED, reason, *guards)
     return told.decided()
 
 
@@ -133,8 +160,8 @@ class _Told:
     ) -> None:
         self._noise, self._tolerance = noise, tolerance
         weight = noise.probe_weight
-        self._distance = statistics.fmean(adjusted(look, weight) for look in looks) - noise.centre
-        alpha = _FALSE_RED / (cohort.pairs if cohort is not None else 1)
+        self._distance = adjusted_mean(looks, weight) - noise.centre
+        alpha = _FALSE_RED / max(1, cohort.pairs if cohort is not None else 1)
         alpha = min(max(alpha, _LEAST_ALPHA), _MOST_ALPHA)
         self._certain = t_quantile(1 - alpha, noise.freedom) * noise.error
         self._border = math.log1p(-tolerance)
@@ -144,7 +171,7 @@ class _Told:
         likely = t_quantile(_SCREEN_CONFIDENCE, self._noise.freedom) * self._noise.error
         if self._distance < _SCREEN_SHARE * self._border and self._distance + likely < 0:
             reason = "suspect, and not looked at a second time"
-            suspect = self.judgement(Verdict.INCONCLUSIVE, reason)
+            suspect = self.judgement(Verdict.INCONCLUSIVE, Cause.SUSPECT, reason)
             return msgspec.structs.replace(suspect, wants_second_look=True)
         return self._improved_or_passed()
 
@@ -158,7 +185,7 @@ class _Told:
             f"{-math.expm1(self._distance):.1%} worse, and sessions of this test differ too much "
             f"to be sure: {-math.expm1(-self._certain):.1%} would be"
         )
-        return self.judgement(Verdict.INCONCLUSIVE, reason)
+        return self.judgement(Verdict.INCONCLUSIVE, Cause.UNSURE, reason)
 
     def _improved_or_passed(self) -> Judgement:
         if self._distance > -self._border and self._distance - self._certain > 0:
@@ -166,10 +193,10 @@ class _Told:
         passed = self.judgement(Verdict.PASSED)
         if passed.mde is not None and passed.mde > 2 * self._tolerance:
             reason = f"underpowered: a loss of less than {passed.mde:.0%} may go unseen"
-            return msgspec.structs.replace(passed, reasons=(reason,))
+            return msgspec.structs.replace(passed, cause=Cause.UNDERPOWERED, reasons=(reason,))
         return passed
 
-    def judgement(self, verdict: Verdict, *reasons: str) -> Judgement:
+    def judgement(self, verdict: Verdict, cause: Cause | None = None, *reasons: str) -> Judgement:
         """A verdict with its numbers."""
         noise = self._noise
         half = t_quantile(_INTERVAL, noise.freedom) * noise.error
@@ -183,6 +210,7 @@ class _Told:
             mde=-math.expm1(-found),
             probe_weight=noise.probe_weight,
             sessions=noise.sessions,
+            cause=cause,
             reasons=reasons,
         )
 
@@ -195,16 +223,19 @@ def _uncomputable(
     history: Sequence[SessionSummary],
     first: InvocationSummary,
     second_look: Sequence[InvocationSummary],
+    tolerance: float,
+    cohort: Cohort | None,
 ) -> str | None:
     """Why nothing can be computed, if so."""
+    if not 0 < tolerance < 1:
+        return f"a tolerance lies between 0 and 1, not at {tolerance}"
+    if cohort is not None and cohort.noise is not None and not 0 <= cohort.noise < math.inf:
+        return f"the noise of the other pairs is not a number: {cohort.noise}"
     for each in (*history, first, *second_look):
-        if not math.isfinite(each.log_value):
-            return f"a value is not a number: {each.log_value}"
-        if each.log_probe is not None and not math.isfinite(each.log_probe):
-            return f"a probe's value is not a number: {each.log_probe}"
-    for each in (first, *second_look):
-        if each.n < LEAST_SAMPLES:
-            return f"{each.n} samples, and {LEAST_SAMPLES} are needed"
+        if not is_computable(each):
+            return f"no measurement comes to this: value {each.log_value}, probe {each.log_probe}"
+    if first.n < LEAST_SAMPLES:
+        return f"{first.n} samples, and {LEAST_SAMPLES} are needed"
     return None
 
 

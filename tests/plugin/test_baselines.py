@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -183,3 +184,37 @@ def test_an_invalid_measurement_is_not_recorded(
     source = TEST.replace("noise_cv=0.002", "noise_cv=0.002, missing_tokens=1")
     session("--llmperf-record", source=source).assert_outcomes(failed=1)
     assert len(lines(pytester.path, "session")) == 20
+
+
+SUITE = """
+@pytest.mark.parametrize("number", range(6))
+def test_chat(load_model, measure, number):
+    measure(load(load_model, noise_cv=0.002, pace_file="pace"), prompt_tokens=8 + number)
+"""
+
+
+@pytest.fixture
+def suite_history(session: Session) -> None:
+    """Six sessions of twelve pairs."""
+    for pace in (1.0, 1.004, 0.997, 1.002, 0.996, 1.003):
+        assert session("--llmperf-record", pace=str(pace), source=SUITE).ret == 0
+
+
+@pytest.mark.usefixtures("suite_history")
+def test_a_loss_that_no_test_shows_alone_is_one_red_case(
+    session: Session, pytester: pytest.Pytester
+) -> None:
+    session(source=SUITE).assert_outcomes(passed=7)
+    for processes in ("0", "2"):
+        result = session("--junitxml=out.xml", "-n", processes, pace="0.965", source=SUITE)
+        assert result.ret == 1
+        result.assert_outcomes(passed=6, failed=1)
+        result.stdout.fnmatch_lines(
+            [
+                "suite regressed: the median of 12 pairs is −3.* % against its baselines",
+                "  baseline   6 sessions; more than −*.* % is no accident",
+            ]
+        )
+        cases = ElementTree.parse(pytester.path / "out.xml").getroot().findall(".//testcase")
+        failed = [case.get("name") for case in cases if case.find("failure") is not None]
+        assert (len(cases), failed) == (7, ["suite-shift"])
