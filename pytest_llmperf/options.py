@@ -40,6 +40,8 @@ class Settings:
     """Whether this run's sessions are added to the baselines."""
     accept: str | None = None
     """Why what changed is the new normal; None: nothing is accepted."""
+    history: str | None = None
+    """URL of the database of all sessions; ``off``: none, None: a file in the user's state."""
     accept_machine: bool = False
     """Whether everything measured is the new normal, because the machine is another."""
     time_budget_s: float = 60.0
@@ -160,6 +162,12 @@ _OPTIONS = (
     _Option("record", "add this run's sessions to the baselines", _flag),
     _Option(
         "accept", "record, and accept what got slower or faster as normal", _reason, metavar="WHY"
+    ),
+    _Option(
+        "history",
+        "database of all sessions, or off (a file in your state directory)",
+        str,
+        metavar="URL",
     ),
     _Option("accept_machine", "record, and accept all as normal: another machine", _flag),
     _Option("time_budget_s", "seconds for the samples of one worker (60)", _seconds, metavar="S"),

@@ -12,6 +12,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from pytest_llmperf import markers, xdist
 from pytest_llmperf.fixtures import SESSION
 from pytest_llmperf.gate.baseline import BaselineError
 from pytest_llmperf.gate.pair import PairResult
-from pytest_llmperf.gate.recording import record
+from pytest_llmperf.gate.recording import Accepted, record
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Hardware
@@ -31,6 +32,7 @@ from pytest_llmperf.hardware.requirement import Requirement, unmet
 from pytest_llmperf.judging import Judging, name_of
 from pytest_llmperf.options import Settings
 from pytest_llmperf.provenance import act_of_this_run
+from pytest_llmperf.remember import OFF, remember
 from pytest_llmperf.report import words
 from pytest_llmperf.report.closing import closing_lines
 from pytest_llmperf.report.progress import Progress
@@ -65,6 +67,9 @@ class Run:
         self._notes: list[str] = []
         self._json_written = False
         self._recorded = ""
+        self._accepted: list[Accepted] = []
+        self._began = time.monotonic()
+        self._act = act_of_this_run(settings, config.rootpath)
         self.session = Session(settings, folder, Progress(config), hardware)
         config.stash[SESSION] = self.session
         config.pluginmanager.register(Judging(self.session), "llmperf-judging")
@@ -160,6 +165,8 @@ class Run:
             session.exitstatus = 1 if self._settings.strict else _NOTHING_MEASURED
         if self._settings.records:
             self._record(session)
+        if measured and self._settings.history != OFF:
+            self._remember(session)
         if self._settings.json is not None:
             try:
                 write_json(self.result(), self._settings.json)
@@ -172,16 +179,29 @@ class Run:
     def _record(self, session: pytest.Session) -> None:
         """Write the baselines; a run that was asked to and cannot is an error of its own."""
         pairs = self._pairs()
-        act = act_of_this_run(self._settings, self._config.rootpath)
         try:
-            accepted = record(self._settings.baselines, pairs, act)
+            self._accepted = record(self._settings.baselines, pairs, self._act)
         except BaselineError as error:
             self._notes.append(f"baselines: {error}")
             session.exitstatus = 4
             return
         what = f"{len(pairs)} pair{'' if len(pairs) == 1 else 's'}"
+        accepted = len(self._accepted)
         new = f", {accepted} accepted as the new normal" if accepted else ""
         self._recorded = f"recorded: {what} in {_short(self._settings.baselines)}{new}"
+
+    def _remember(self, session: pytest.Session) -> None:
+        """Add the run to the history; a history that fails is a note and no more."""
+        trouble = remember(
+            self._settings.history,
+            self.result(),
+            self._act,
+            self._accepted,
+            wall_s=time.monotonic() - self._began,
+            exit_status=int(session.exitstatus),
+        )
+        if trouble is not None:
+            self._notes.append(f"history: {trouble}")
 
     def result(self) -> RunResult:
         """Everything this run came to."""

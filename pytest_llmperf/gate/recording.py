@@ -30,13 +30,21 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
     """Why everything is: another machine."""
 
 
-def record(root: Path, pairs: Sequence[PairResult], act: Act) -> int:
-    """Add the session to the baselines of every pair; how many were accepted as a new normal.
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """A new normal in place of an older one, and where it stands."""
+
+    fingerprint: str
+    module: str
+    line: EpochLine
+
+
+def record(root: Path, pairs: Sequence[PairResult], act: Act) -> list[Accepted]:
+    """Add the session to the baselines of every pair; what was accepted as a new normal.
 
     Every valid session counts, those that turned red included: without them the noise would look
     smaller than it is. Raises BaselineError; a module's file is written whole or not at all.
     """
-    accepted = 0
+    accepted: list[Accepted] = []
     for fingerprint in sorted({pair.fingerprint for pair in pairs}):
         store = BaselineStore(root, fingerprint)
         for module in sorted({pair.module for pair in pairs if pair.fingerprint == fingerprint}):
@@ -46,7 +54,11 @@ def record(root: Path, pairs: Sequence[PairResult], act: Act) -> int:
                 if (pair.fingerprint, pair.module) == (fingerprint, module):
                     lines += entry(known.of(pair.key), pair, act)
             store.update(module, lines)
-            accepted += sum(isinstance(line, EpochLine) and line.epoch > 0 for line in lines)
+            accepted += [
+                Accepted(fingerprint=fingerprint, module=module, line=line)
+                for line in lines
+                if isinstance(line, EpochLine) and line.epoch > 0
+            ]
     return accepted
 
 

@@ -17,6 +17,12 @@ def load(load_model, **script):
 """
 
 
+@pytest.fixture(autouse=True)
+def no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tests measure is not worth remembering."""
+    monkeypatch.setenv("LLMPERF_HISTORY", "off")
+
+
 @pytest.fixture
 def llmperf(pytester: pytest.Pytester) -> Run:
     """Write a test module and run pytest on it: measuring unless ``off``, or ``apart`` from us."""

@@ -19,6 +19,7 @@ ALL = {
     "baselines": ("baselines", "LLMPERF_BASELINES", "accepted", Path("accepted")),
     "record": ("record", "LLMPERF_RECORD", "true", True),
     "accept": ("accept", "LLMPERF_ACCEPT", "new driver", "new driver"),
+    "history": ("history", "LLMPERF_HISTORY", "sqlite:///h.db", "sqlite:///h.db"),
     "accept_machine": ("accept-machine", "LLMPERF_ACCEPT_MACHINE", "true", True),
     "time_budget_s": ("time-budget", "LLMPERF_TIME_BUDGET", "1.5", 1.5),
     "timeout_s": ("timeout", "LLMPERF_TIMEOUT", "90", 90.0),
