@@ -1,8 +1,9 @@
-"""What does a test use? The fixtures ``hardware``, ``load_model`` and ``measure``."""
+"""What does a test use? The fixtures ``hardware``, ``load_model``, ``measure``, ``compare``."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 if TYPE_CHECKING:
     from pytest_llmperf.hardware.facts import Hardware
     from pytest_llmperf.measure import Measurement
-    from pytest_llmperf.session import RunningTest, Session
+    from pytest_llmperf.report.result import Comparison
+    from pytest_llmperf.session import RunningTest, Session, Wish
     from pytest_llmperf.worker.pool import LoadedModel
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
@@ -64,6 +66,35 @@ class Measure(Protocol):
         ...
 
 
+class Compare(Protocol):
+    """The type of the ``compare`` fixture."""
+
+    def __call__(  # noqa: PLR0913 - the workload, the limits, and what both arms share
+        self,
+        a: Mapping[str, Any],
+        b: Mapping[str, Any],
+        *,
+        prompt_tokens: int = 512,
+        new_tokens: int = 128,
+        batch: int = 1,
+        depth: int = 0,
+        metric: str = "decode_tps",
+        min_speedup: float | None = None,
+        max_slowdown: float | str | None = None,
+        max_memory_ratio: float | None = None,
+        name: str | None = None,
+        **both: Any,
+    ) -> Comparison:
+        """Measure A against B in turns, each time in fresh workers: 3 to 10 pairs, until sure.
+
+        ``a``, ``b``: what each arm has of its own among the arguments of ``load_model``; ``both``:
+        what they share. ``min_speedup``: A is at least so many times as fast; ``max_slowdown``: at
+        most so much slower ("5%"); ``max_memory_ratio``: it takes at most this share of B's
+        memory. They are judged when the test's body has returned.
+        """
+        ...
+
+
 @pytest.fixture(scope="session")
 def hardware(request: pytest.FixtureRequest) -> Hardware:
     """The machine: CPU, accelerators, memory, fingerprint."""
@@ -83,16 +114,82 @@ def load_model(request: pytest.FixtureRequest) -> LoadModel:
         seed: int = 0,
         **options: Any,
     ) -> LoadedModel:
-        from pytest_llmperf.session import PerfError, Unmet
+        from pytest_llmperf.session import PerfError, Unmet, Wish
 
         try:
-            return run.load(source, backend, quantization, seed, options)
+            return run.load(Wish(source, backend, quantization, seed, options))
         except Unmet as error:
             raise _skip_or_fail(str(error), strict=run.session.settings.strict) from None
         except PerfError as error:
             raise pytest.fail.Exception(str(error), pytrace=False) from None
 
     return load
+
+
+@pytest.fixture
+def compare(request: pytest.FixtureRequest) -> Compare:
+    """Callable that measures two arms in turns."""
+    run = _test_run(request)
+
+    def compare_them(  # noqa: PLR0913 - as Compare
+        a: Mapping[str, Any],
+        b: Mapping[str, Any],
+        *,
+        prompt_tokens: int = 512,
+        new_tokens: int = 128,
+        batch: int = 1,
+        depth: int = 0,
+        metric: str = "decode_tps",
+        min_speedup: float | None = None,
+        max_slowdown: float | str | None = None,
+        max_memory_ratio: float | None = None,
+        name: str | None = None,
+        **both: Any,
+    ) -> Comparison:
+        from pytest_llmperf.comparing import read_ratio_limits
+        from pytest_llmperf.gate.budget import BadLimit
+        from pytest_llmperf.measure import Workload
+        from pytest_llmperf.session import PerfError, Unmet
+
+        try:
+            limits = read_ratio_limits(min_speedup, max_slowdown)
+            workload = Workload(
+                prompt_tokens=prompt_tokens, new_tokens=new_tokens, batch=batch, depth=depth
+            )
+            return run.compare(
+                {"a": _wish({**both, **a}), "b": _wish({**both, **b})},
+                {"a": _label("A", a), "b": _label("B", b)},
+                workload,
+                name=name,
+                metric=metric,
+                limits=limits,
+                max_memory_ratio=max_memory_ratio,
+            )
+        except Unmet as error:
+            raise _skip_or_fail(str(error), strict=run.session.settings.strict) from None
+        except (PerfError, BadLimit, ValueError) as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+    return compare_them
+
+
+def _wish(given: Mapping[str, Any]) -> Wish:
+    """The arguments of ``load_model``, engine options among them."""
+    from pytest_llmperf.session import Wish
+
+    options = dict(given)
+    named = {
+        name: options.pop(name)
+        for name in ("source", "backend", "quantization", "seed")
+        if name in options
+    }
+    return Wish(**named, options=options)
+
+
+def _label(arm: str, given: Mapping[str, Any]) -> str:
+    """What an arm is called by what it has of its own: ``A (quantization Q4_K_M)``."""
+    own = ", ".join(f"{name} {value}" for name, value in given.items())
+    return f"{arm} ({own})" if own else arm
 
 
 @pytest.fixture

@@ -14,14 +14,16 @@ from pytest_llmperf import markers
 from pytest_llmperf.fixtures import TEST_RUN
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.report import words
+from pytest_llmperf.report.comparison import comparison_text
 from pytest_llmperf.report.failure import failure_text
 from pytest_llmperf.report.junit import properties
-from pytest_llmperf.report.result import JudgedMeasurement, JudgedTest, overall
+from pytest_llmperf.report.result import Comparison, JudgedMeasurement, JudgedTest, overall
 from pytest_llmperf.session import NotRequired, PerfError, RunningTest, Session, Unmet
 
 UNMEASURED = "the test has limits, but measured nothing"
 
 JUDGED: pytest.StashKey[list[JudgedMeasurement]] = pytest.StashKey()
+COMPARED: pytest.StashKey[list[Comparison]] = pytest.StashKey()
 VERDICT: pytest.StashKey[Verdict | None] = pytest.StashKey()
 
 
@@ -72,21 +74,22 @@ class Judging:
         except (PerfError, Unmet) as error:
             trouble = f"a value near its limit could not be confirmed: {error}"
             judged = run.judge(may_confirm=False)
-        self._keep(item, judged)
+        self._keep(item, judged, run.compared)
         if run.limits.budgets and not judged:
             item.stash[VERDICT] = Verdict.INCONCLUSIVE
             if self._strict:
                 trouble = f"red under --llmperf-strict: {UNMEASURED}"
         hardware = self._session.hardware
         broken = failure_text(judged, hardware, strict=self._strict)
-        text = "\n".join(filter(None, (trouble, broken)))
+        compared = comparison_text(run.compared, strict=self._strict)
+        text = "\n".join(filter(None, (trouble, broken, compared)))
         if text:
             raise pytest.fail.Exception(text, pytrace=False)
 
     def _show_unfinished(self, item: pytest.Item, run: RunningTest) -> None:
         """The body did not return: its numbers become a section of the report, not a verdict."""
         judged = run.judge(may_confirm=False)
-        self._keep(item, judged)
+        self._keep(item, judged, run.compared)
         for each in judged:
             lines = [
                 words.labelled(name, quantity.median)
@@ -95,9 +98,12 @@ class Judging:
             text = f"{each.verdict} (the test's body did not return)\n" + "\n".join(lines)
             item.add_report_section("call", "llmperf", text)
 
-    def _keep(self, item: pytest.Item, judged: list[JudgedMeasurement]) -> None:
+    def _keep(
+        self, item: pytest.Item, judged: list[JudgedMeasurement], compared: list[Comparison]
+    ) -> None:
         item.stash[JUDGED] = judged
-        item.stash[VERDICT] = overall(judged)
+        item.stash[COMPARED] = compared
+        item.stash[VERDICT] = overall(judged, compared)
         item.user_properties += properties(judged)
 
     def pytest_runtest_teardown(self, item: pytest.Item) -> None:
@@ -119,6 +125,7 @@ class Judging:
         if call.when == "teardown":  # pytest keeps every item until the run ends
             del item.stash[TEST_RUN]
             item.stash.setdefault(JUDGED, []).clear()
+            item.stash.setdefault(COMPARED, []).clear()
         return report
 
     def _tell(
@@ -130,6 +137,7 @@ class Judging:
             outcome=outcome,
             verdict=item.stash.get(VERDICT, None),
             measurements=item.stash.get(JUDGED, []),
+            comparisons=item.stash.get(COMPARED, []),
             reason=reason,
         )
         report.llmperf = msgspec.json.encode(result).decode()  # type: ignore[attr-defined] # extra attributes of reports survive xdist

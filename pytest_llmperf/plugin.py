@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmperf import fixtures, markers, options
-from pytest_llmperf.fixtures import hardware, load_model, measure
+from pytest_llmperf.fixtures import compare, hardware, load_model, measure
 
 if TYPE_CHECKING:
     from pytest_llmperf.run import Run
 
-__all__ = ["hardware", "load_model", "measure"]
+__all__ = ["compare", "hardware", "load_model", "measure"]
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 

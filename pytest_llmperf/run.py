@@ -35,6 +35,7 @@ from pytest_llmperf.provenance import act_of_this_run
 from pytest_llmperf.remember import OFF, remember
 from pytest_llmperf.report import words
 from pytest_llmperf.report.closing import closing_lines
+from pytest_llmperf.report.comparison import comparison_line
 from pytest_llmperf.report.progress import Progress
 from pytest_llmperf.report.result import (
     FORMAT,
@@ -160,7 +161,7 @@ class Run:
             return (yield)
         if self._config.option.collectonly:
             return (yield)
-        measured = any(test.measurements for test in self._tests())
+        measured = any(test.measurements or test.comparisons for test in self._tests())
         if not measured and session.exitstatus in {pytest.ExitCode.OK, _NOTHING_MEASURED}:
             session.exitstatus = 1 if self._settings.strict else _NOTHING_MEASURED
         if self._settings.records:
@@ -225,6 +226,9 @@ class Run:
         terminalreporter.section("llmperf")
         if any(test.measurements for test in tests):
             terminalreporter.write_line(table_text(tests, writer.fullwidth, color=writer.hasmarkup))
+        for test in tests:
+            for each in test.comparisons:
+                terminalreporter.write_line(comparison_line(each))
         for note in self._notes:
             terminalreporter.write_line(f"note: {note}", yellow=True)
         for line in closing_lines(tests):

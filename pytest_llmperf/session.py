@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_llmperf.backends import find_backend, installed_version
 from pytest_llmperf.backends.registry import BackendError
 from pytest_llmperf.child import Undead
+from pytest_llmperf.comparing import compare
 from pytest_llmperf.gate.baseline import BaselineError
 from pytest_llmperf.gate.budget import Limits
+from pytest_llmperf.gate.comparison import Arm, RatioLimit
 from pytest_llmperf.gate.contract import judge_contract, wants_confirmation
 from pytest_llmperf.gate.gatekeeper import Gatekeeper, Suspect
+from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.verdict import SECOND_LOOKS_CPU, SECOND_LOOKS_GPU
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.lease import LeaseError, cpu_lease
@@ -23,7 +26,7 @@ from pytest_llmperf.measure import Instruments, Measurement, Plan, Workload, mea
 from pytest_llmperf.models import ModelError, ModelSpec, ModelUnavailable
 from pytest_llmperf.options import Settings
 from pytest_llmperf.report.progress import Progress
-from pytest_llmperf.report.result import JudgedMeasurement, judged
+from pytest_llmperf.report.result import Comparison, JudgedMeasurement, judged
 from pytest_llmperf.worker.errors import EngineNotInstalled, WorkerError
 from pytest_llmperf.worker.loading import Loading, choose, not_installed, prepare
 from pytest_llmperf.worker.pool import LoadedModel, WorkerPool
@@ -39,6 +42,17 @@ class NotRequired(Exception):
 
 class PerfError(Exception):
     """The test cannot go on: a mistake in it, or a worker that failed."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a test asks to be loaded; what it does not say, the run's options do."""
+
+    source: str | os.PathLike[str] | None = None
+    backend: str | None = None
+    quantization: str | None = None
+    seed: int = 0
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass
@@ -91,6 +105,7 @@ class RunningTest:
     nodeid: str
     limits: Limits = field(default_factory=Limits)
     measured: list[Measured] = field(default_factory=list)
+    compared: list[Comparison] = field(default_factory=list)
     is_judged: bool = False
 
     def check_requirement(self, requirement: Requirement) -> None:
@@ -106,53 +121,85 @@ class RunningTest:
         if lacking is not None:
             raise NotRequired(lacking)
 
-    def load(
-        self,
-        source: str | os.PathLike[str] | None,
-        backend_name: str | None,
-        quantization: str | None,
-        seed: int,
-        options: dict[str, object],
-    ) -> LoadedModel:
+    def load(self, wish: Wish) -> LoadedModel:
         """A loaded model. Raises Unmet, PerfError."""
+        loading = self._prepare("load_model", wish)
+        what = f"{loading.backend.name} loads {loading.spec.source}"
+        with _explained(), self._showing(what) as say, _turn(say):
+            return self.session.pool.load(loading, say)
+
+    def _prepare(self, caller: str, wish: Wish) -> Loading:
+        """Find the backend and the model's files, and build them if they are synthetic."""
         settings = self.session.settings
         try:
-            source = os.fspath(source) if source else settings.model
+            source = os.fspath(wish.source) if wish.source else settings.model
         except TypeError:
-            raise PerfError(f"load_model: source must be text or a path, not {source!r}") from None
-        backend_name = backend_name or settings.backend
+            raise PerfError(
+                f"{caller}: source must be text or a path, not {wish.source!r}"
+            ) from None
+        backend_name = wish.backend or settings.backend
         if source is None or backend_name is None:
             missing = "source" if source is None else "backend"
             option = "--llmperf-model" if source is None else "--llmperf-backend"
-            raise PerfError(f"load_model: give {missing}=…, or run with {option}=…")
+            raise PerfError(f"{caller}: give {missing}=…, or run with {option}=…")
         with _explained():
-            backend, chosen = choose(backend_name, options)
-            with self._showing(f"{backend.name} loads {source}") as say, _turn(say):
-                loading = prepare(
-                    ModelSpec(source, quantization, seed),
+            backend, chosen = choose(backend_name, wish.options)
+            with self._showing(f"{backend.name} looks for {source}") as say, _turn(say):
+                return prepare(
+                    ModelSpec(source, wish.quantization, wish.seed),
                     backend,
                     chosen,
                     timeout_s=self.limits.timeout_s or settings.timeout_s,
                     progress=lambda stage, part: say(f"{stage} {part:.0%}"),
                 )
-                return self.session.pool.load(loading, say)
+
+    def compare(  # noqa: PLR0913 - what is measured, and what is demanded of it
+        self,
+        arms: Mapping[Arm, Wish],
+        labels: Mapping[Arm, str],
+        workload: Workload,
+        *,
+        name: str | None,
+        metric: str,
+        limits: Sequence[RatioLimit],
+        max_memory_ratio: float | None,
+    ) -> Comparison:
+        """Measure two arms in turns, each time in fresh workers. Raises Unmet, PerfError."""
+        if metric not in BY_NAME:
+            raise PerfError(f"compare: there is no metric {metric!r}; the usual is 'decode_tps'")
+        label = name or str(len(self.compared) + 1)
+        if label in {each.name for each in self.compared}:
+            raise PerfError(f"compare: the name {label!r} is used twice in this test")
+        loadings = {arm: self._prepare("compare", wish) for arm, wish in arms.items()}
+        plan = self._plan()
+
+        def measure_arm(arm: Arm, pair: int) -> Measurement:
+            what = f"compares {loadings[arm].spec.source}, pair {pair + 1}: {arm.upper()}"
+            return self._fresh(loadings[arm], workload, plan, label, pair, what)
+
+        found = compare(measure_arm, label, labels, metric, limits, max_memory_ratio)
+        self.compared.append(found)
+        return found
 
     def measure(self, model: LoadedModel, workload: Workload, name: str | None) -> Measurement:
         """Measure one workload; judged when the test's body has returned. Raises PerfError."""
         if self.is_judged:
             raise PerfError("measure: the test was judged already, so this would go unjudged")
+        label = name or str(len(self.measured) + 1)
+        if label in {each.measurement.name for each in self.measured}:
+            raise PerfError(f"measure: the name {label!r} is used twice in this test")
+        plan = self._plan()
+        measurement = self._measure(model, workload, plan, label)
+        self.measured.append(Measured(model.loading, workload, plan, measurement))
+        return measurement
+
+    def _plan(self) -> Plan:
         settings = self.session.settings
-        plan = Plan(
+        return Plan(
             samples=settings.samples or self.limits.samples or Plan().samples,
             time_budget_s=settings.time_budget_s,
             timeout_s=self.limits.timeout_s or settings.timeout_s,
         )
-        label = name or str(len(self.measured) + 1)
-        if label in {each.measurement.name for each in self.measured}:
-            raise PerfError(f"measure: the name {label!r} is used twice in this test")
-        measurement = self._measure(model, workload, plan, label)
-        self.measured.append(Measured(model.loading, workload, plan, measurement))
-        return measurement
 
     def _measure(
         self, model: LoadedModel, workload: Workload, plan: Plan, label: str
@@ -210,15 +257,23 @@ class RunningTest:
         on_cpu = measured.measurement.engine.device == "cpu"
         looks = wanted or (SECOND_LOOKS_CPU if on_cpu else SECOND_LOOKS_GPU)
         looks = looks if is_suspect else 1
-        return [self._fresh(measured, 1 + i, looks) for i in range(looks)]
+        loading, plan, name = measured.loading, measured.plan, measured.measurement.name
+        what = f"looks again at {loading.spec.source}"
+        return [
+            self._fresh(
+                loading, measured.workload, plan, name, number, f"{what}, {number} of {looks}"
+            )
+            for number in range(1, looks + 1)
+        ]
 
-    def _fresh(self, measured: Measured, number: int, of: int) -> Measurement:
-        what = f"second look {number} of {of} at {measured.loading.spec.source}"
+    def _fresh(
+        self, loading: Loading, workload: Workload, plan: Plan, name: str, number: int, what: str
+    ) -> Measurement:
+        """Measured by a fresh worker, which nobody keeps."""
         try:
             with _explained(), self._showing(what) as say, _turn(say):
-                model = self.session.pool.fresh(measured.loading, number, say)
-            name = measured.measurement.name
-            return self._measure(model, measured.workload, measured.plan, name)
+                model = self.session.pool.fresh(loading, number, say)
+            return self._measure(model, workload, plan, name)
         finally:
             self.session.pool.close()  # the next test's first worker has to be its own
 

@@ -66,7 +66,11 @@ def read_limits(given: Mapping[str, object]) -> Limits:
             raise BadLimit(_unknown(keyword))
     return Limits(
         budgets=tuple(budgets),
-        max_regression=_share(given["max_regression"]) if "max_regression" in given else None,
+        max_regression=(
+            read_share("max_regression", given["max_regression"])
+            if "max_regression" in given
+            else None
+        ),
         samples=_samples(given["samples"]) if "samples" in given else None,
         timeout_s=_number("timeout_s", given["timeout_s"]) if "timeout_s" in given else None,
     )
@@ -105,7 +109,8 @@ def _samples(value: object) -> int:
     return value
 
 
-def _share(value: object) -> float:
+def read_share(keyword: str, value: object) -> float:
+    """A share below 1, as a number or as "5%". Raises BadLimit."""
     number = value
     if isinstance(value, str):
         text = value.strip()
@@ -114,8 +119,8 @@ def _share(value: object) -> float:
         except ValueError:
             number = None
         if number is None:
-            raise BadLimit(f'max_regression must read like "5%" or 0.05, not {value!r}')
-    share = _number("max_regression", number)
+            raise BadLimit(f'{keyword} must read like "5%" or 0.05, not {value!r}')
+    share = _number(keyword, number)
     if share >= 1:
-        raise BadLimit(f'max_regression is a share such as "5%" or 0.05, not {value!r}')
+        raise BadLimit(f'{keyword} is a share such as "5%" or 0.05, not {value!r}')
     return share

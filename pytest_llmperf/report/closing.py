@@ -21,7 +21,12 @@ _WORDS = {
 def closing_lines(tests: list[JudgedTest]) -> list[str]:
     """The counted line, then each reason for a skip with how often it was given."""
     verdicts = Counter(judged.verdict for test in tests for judged in test.measurements)
-    verdicts.update(test.verdict for test in tests if test.verdict and not test.measurements)
+    verdicts.update(each.verdict for test in tests for each in test.comparisons if each.verdict)
+    verdicts.update(
+        test.verdict
+        for test in tests
+        if test.verdict and not test.measurements and not test.comparisons
+    )
     gates = sum(len(judged.checks) for test in tests for judged in test.measurements)
     skipped = Counter(
         test.reason or "no reason given" for test in tests if test.outcome == "skipped"
@@ -33,6 +38,9 @@ def closing_lines(tests: list[JudgedTest]) -> list[str]:
     )
     compared = f", {_count(pairs, 'baseline')} compared" if pairs else ""
     line = f"llmperf: {_count(measured, 'measurement')}, {_count(gates, 'budget')} judged{compared}"
+    arms = sum(len(test.comparisons) for test in tests)
+    if arms:
+        line += f", {_count(arms, 'comparison')}"
     if parts:
         line += f": {', '.join(parts)}"
     unmeasured = [
@@ -54,6 +62,13 @@ def _undecided(tests: list[JudgedTest]) -> list[str]:
         for each in test.measurements
         if each.verdict is Verdict.INCONCLUSIVE
         for reason in each.reasons
+    )
+    reasons.update(
+        check.reason
+        for test in tests
+        for each in test.comparisons
+        for check in each.checks
+        if check.reason
     )
     return [f"  inconclusive {count}×: {reason}" for reason, count in reasons.most_common()]
 

@@ -6,6 +6,7 @@ only ever added within one version; whoever reads must ignore what it does not k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -47,6 +48,39 @@ class JudgedMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     reasons: list[str]
 
 
+class RatioCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit on the ratio of two arms."""
+
+    text: str
+    """As the user wrote it."""
+    verdict: Verdict
+    reason: str
+    """Why it could not be decided; empty where it was."""
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Two arms that were measured in turns, and what became of the limits on their ratio."""
+
+    name: str
+    metric: str
+    label_a: str
+    label_b: str
+    ratio: float | None
+    """A's share of B's speed: 1.2 is 20 % faster; None: nothing valid was measured."""
+    low: float | None
+    high: float | None
+    """Ends of its interval of 95 %."""
+    pairs: int
+    memory_ratio: float | None
+    """A's share of B's memory."""
+    verdict: Verdict | None
+    """None: there was no limit."""
+    checks: list[RatioCheck]
+    invalid: str | None
+    a: list[Measurement]
+    b: list[Measurement]
+
+
 class JudgedTest(msgspec.Struct, frozen=True, kw_only=True):
     """One test that uses llmperf's fixtures."""
 
@@ -57,6 +91,7 @@ class JudgedTest(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict | None
     """The worst of its measurements; None when nothing was measured."""
     measurements: list[JudgedMeasurement]
+    comparisons: list[Comparison] = []
     reason: str | None = None
     """Why it was skipped, or the first line of why it failed."""
 
@@ -127,9 +162,13 @@ def _reasons(pairs: list[PairResult]) -> list[str]:
     ]
 
 
-def overall(measurements: list[JudgedMeasurement]) -> Verdict | None:
-    """The worst verdict of a test's measurements; None without any."""
-    return worst([each.verdict for each in measurements]) if measurements else None
+def overall(
+    measurements: list[JudgedMeasurement], comparisons: Sequence[Comparison] = ()
+) -> Verdict | None:
+    """The worst verdict of a test's measurements and comparisons; None without any."""
+    verdicts = [each.verdict for each in measurements]
+    verdicts += [each.verdict for each in comparisons if each.verdict is not None]
+    return worst(verdicts) if verdicts else None
 
 
 def write_json(result: RunResult, path: Path) -> None:

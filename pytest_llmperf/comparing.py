@@ -1,0 +1,129 @@
+"""How are two arms measured in turns, and what becomes of the limits on their ratio?"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+from pytest_llmperf.gate.budget import BadLimit, read_share
+from pytest_llmperf.gate.comparison import (
+    Arm,
+    RatioLimit,
+    decide,
+    order,
+    ratio_of,
+    wants_more,
+)
+from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.gate.verdict import Verdict, worst
+from pytest_llmperf.measure import Measurement
+from pytest_llmperf.report.result import Comparison, RatioCheck
+
+_MEMORY = ("vram", "ram")
+
+
+def read_ratio_limits(
+    min_speedup: float | None, max_slowdown: float | str | None
+) -> list[RatioLimit]:
+    """The limits on A's speed as a share of B's. Raises BadLimit."""
+    limits = []
+    if min_speedup is not None:
+        if isinstance(min_speedup, bool) or not 0 < min_speedup < math.inf:
+            raise BadLimit(f"min_speedup must be a number greater than 0, not {min_speedup!r}")
+        limits.append(RatioLimit(f"min_speedup={min_speedup:g}", float(min_speedup)))
+    if max_slowdown is not None:
+        share = read_share("max_slowdown", max_slowdown)
+        limits.append(RatioLimit(f"max_slowdown={share:.3g}", 1 - share))
+    return limits
+
+
+def compare(
+    measure: Callable[[Arm, int], Measurement],
+    name: str,
+    labels: Mapping[Arm, str],
+    metric: str,
+    limits: Sequence[RatioLimit],
+    max_memory_ratio: float | None,
+) -> Comparison:
+    """Measure both arms in turns until the limits are decided.
+
+    ``measure`` takes an arm and the number of its fresh worker. ``metric``: what is compared.
+    """
+    taken: dict[Arm, list[Measurement]] = {"a": [], "b": []}
+    differences: list[float] = []
+    invalid = None
+    while invalid is None and wants_more(differences, limits):
+        pair = len(differences)
+        for arm in order(pair):
+            seen = measure(arm, pair)
+            taken[arm].append(seen)
+            invalid = invalid or _unusable(seen, metric, labels[arm])
+        if invalid is None:
+            differences.append(_log(taken["a"][-1], metric) - _log(taken["b"][-1], metric))
+    checks = [_check(differences, limit) for limit in limits]
+    memory = _memory_ratio(taken)
+    if max_memory_ratio is not None:
+        checks.append(_memory_check(memory, max_memory_ratio))
+    verdict = worst([check.verdict for check in checks]) if checks else None
+    found = ratio_of(differences) if differences else None
+    return Comparison(
+        name=name,
+        metric=metric,
+        label_a=labels["a"],
+        label_b=labels["b"],
+        ratio=found.ratio if found else None,
+        low=found.low if found else None,
+        high=found.high if found else None,
+        pairs=len(differences),
+        memory_ratio=memory,
+        verdict=Verdict.INVALID if invalid else verdict,
+        checks=checks,
+        invalid=invalid,
+        a=taken["a"],
+        b=taken["b"],
+    )
+
+
+def _unusable(seen: Measurement, metric: str, label: str) -> str | None:
+    if seen.invalid:
+        return f"{label}: {seen.invalid}"
+    if metric not in seen.metrics:
+        why = seen.absent.get(metric, "it was not measured")
+        return f"{label} has no {metric}: {why}"
+    return None
+
+
+def _log(seen: Measurement, metric: str) -> float:
+    sign = 1.0 if BY_NAME[metric].better == "higher" else -1.0
+    return sign * math.log(seen.metrics[metric].median)
+
+
+def _check(differences: Sequence[float], limit: RatioLimit) -> RatioCheck:
+    verdict = decide(differences, limit)
+    reason = ""
+    if verdict is Verdict.INCONCLUSIVE:
+        reason = f"{limit.text}: not decided by {len(differences)} pairs"
+    return RatioCheck(text=limit.text, verdict=verdict, reason=reason)
+
+
+def _memory_ratio(taken: Mapping[Arm, Sequence[Measurement]]) -> float | None:
+    """Of the memory where the model is: that of the GPU if both tell it, else RAM."""
+    for metric in _MEMORY:
+        medians = {
+            arm: statistics.median(each.metrics[metric].median for each in seen)
+            for arm, seen in taken.items()
+            if seen and all(metric in each.metrics for each in seen)
+        }
+        if len(medians) == len(taken) and medians["b"] > 0:
+            return medians["a"] / medians["b"]
+    return None
+
+
+def _memory_check(ratio: float | None, most: float) -> RatioCheck:
+    text = f"max_memory_ratio={most:g}"
+    if ratio is None:
+        reason = f"{text}: the memory of an arm is not known"
+        return RatioCheck(text=text, verdict=Verdict.INCONCLUSIVE, reason=reason)
+    verdict = Verdict.PASSED if ratio <= most else Verdict.OVER_BUDGET
+    return RatioCheck(text=text, verdict=verdict, reason="")
