@@ -7,7 +7,7 @@ import importlib.metadata
 import sys
 from collections.abc import Sequence
 
-from pytest_llmperf.cli import doctor, run
+from pytest_llmperf.cli import compare, doctor, run
 
 USAGE = 2
 TOOL_FAILED = 4
@@ -36,4 +36,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     doctor.add_command(commands)
     run.add_command(commands)
+    compare.add_command(commands)
     return parser

@@ -53,15 +53,15 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=int, default=value, metavar="N", help=f"({value})")
     plan = Plan()
-    parser.add_argument("--samples", type=_samples, default=plan.samples, metavar="N")
-    parser.add_argument("--time-budget", type=_seconds, default=plan.time_budget_s, metavar="S")
-    parser.add_argument("--timeout", type=_seconds, default=plan.timeout_s, metavar="S")
+    parser.add_argument("--samples", type=read_samples, default=plan.samples, metavar="N")
+    parser.add_argument("--time-budget", type=read_seconds, default=plan.time_budget_s, metavar="S")
+    parser.add_argument("--timeout", type=read_seconds, default=plan.timeout_s, metavar="S")
     parser.add_argument(
         "-o",
         "--option",
         action="append",
         default=[],
-        type=_option,
+        type=read_option,
         metavar="NAME=VALUE",
         help="an option of the engine, such as n_threads=4; repeatable",
     )
@@ -69,13 +69,15 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(run=run)
 
 
-def _samples(text: str) -> int:
+def read_samples(text: str) -> int:
+    """How many samples a measurement takes. Raises ArgumentTypeError."""
     if not text.isdecimal() or not 5 <= int(text) <= 1000:
         raise argparse.ArgumentTypeError("must be a whole number within 5 and 1000")
     return int(text)
 
 
-def _seconds(text: str) -> float:
+def read_seconds(text: str) -> float:
+    """A span of time. Raises ArgumentTypeError."""
     try:
         value = float(text)
     except ValueError:
@@ -85,8 +87,8 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _option(text: str) -> tuple[str, object]:
-    """``n_threads=4``: the value is read as JSON, else taken as text."""
+def read_option(text: str) -> tuple[str, object]:
+    """``n_threads=4``: the value is read as JSON, else taken as text. Raises ArgumentTypeError."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
@@ -107,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
             seed=options.seed,
         )
         hardware = detect()
-        say = _progress()
+        say = progress_line()
         try:
             measurement = _measure(options, workload, hardware, say)
         finally:
@@ -183,7 +185,7 @@ def default_backend(source: str) -> str:
     return "transformers"
 
 
-def _progress() -> Callable[[str], None]:
+def progress_line() -> Callable[[str], None]:
     """Rewrites one line on a terminal; says nothing elsewhere."""
     if not sys.stderr.isatty():
         return lambda _: None

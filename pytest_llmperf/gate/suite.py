@@ -27,8 +27,10 @@ from pytest_llmperf.gate.verdict import Verdict
 LEAST_PAIRS = 10
 LEAST_SESSIONS = 5
 LEAST_SHIFT = 0.01
+MOST_CHANGED = 0.25
+"""Share of the pairs that may show another machine: beyond it the others are not to be trusted."""
 _ALPHA = 0.002
-_PRIOR, _PRIOR_WEIGHT = 0.005, 4
+_PRIOR, _PRIOR_WEIGHT = 0.01, 4
 _LATEST = 20
 
 Dated = tuple[str, SessionSummary]
@@ -66,10 +68,12 @@ def suite_shift(pairs: Sequence[tuple[Sequence[Dated], InvocationSummary]]) -> S
     if not all(is_computable(now) for _, now in gated):
         reason = "a value is not a number"
         return SuiteShift(verdict=Verdict.INCONCLUSIVE, pairs=len(gated), reason=reason)
-    gated = [(history, now) for history, now in gated if not _changed(history, now)]
-    if len(gated) < LEAST_PAIRS:
-        reason = f"the machine changed for all but {len(gated)} pairs"
+    clear = [(history, now) for history, now in gated if not _changed(history, now)]
+    changed = len(gated) - len(clear)
+    if changed > MOST_CHANGED * len(gated) or len(clear) < LEAST_PAIRS:
+        reason = f"the machine changed for {changed} of {len(gated)} pairs"
         return SuiteShift(verdict=Verdict.INCONCLUSIVE, pairs=len(gated), reason=reason)
+    gated = clear
     distances = []
     earlier: defaultdict[str, list[float]] = defaultdict(list)
     for history, now in gated:

@@ -50,12 +50,14 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
 class Worker:
     """One worker process and the channel to it."""
 
-    def __init__(self, backend: str, folder: Path, name: str) -> None:
+    def __init__(self, backend: str, folder: Path, name: str, python: str | None = None) -> None:
         """Start the process. ``folder`` takes its log, its board and the record of its pid.
 
-        Raises WorkerError when it does not come up.
+        ``python``: another interpreter than ours; its environment needs this package, too. Raises
+        WorkerError when it does not come up.
         """
         self.backend = backend
+        self._python = python or sys.executable
         self._timeout_s = START_TIMEOUT_S
         self._purpose = ""
         self.log = folder / f"{name}.log"
@@ -79,8 +81,8 @@ class Worker:
         try:
             with self.log.open("ab") as log:
                 return child.start(
-                    [sys.executable, "-m", "pytest_llmperf.worker", *arguments],
-                    environment=worker_environment(os.environ),
+                    [self._python, "-m", "pytest_llmperf.worker", *arguments],
+                    environment=self._environment(),
                     descriptors=(to_worker_read, from_worker_write),
                     stdout=log,
                     stderr=log,
@@ -88,6 +90,11 @@ class Worker:
         finally:
             os.close(to_worker_read)
             os.close(from_worker_write)
+
+    def _environment(self) -> dict[str, str]:
+        variables = worker_environment(os.environ)
+        # Another environment must not find our packages in place of its own.
+        return variables if self._python == sys.executable else child.importable(variables)
 
     @property
     def pid(self) -> int:

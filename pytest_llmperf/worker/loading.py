@@ -35,6 +35,8 @@ class Loading:
     timeout_s: float
     stamps: tuple[FileStamp, ...] = ()
     """The weight files as they were when the model was looked up."""
+    python: str | None = None
+    """The interpreter of the worker, whose environment has the engine; None: ours."""
 
     @property
     def requested(self) -> dict[str, str]:
@@ -46,14 +48,19 @@ class Loading:
     @property
     def key(self) -> str:
         """The same text for the same model, unchanged on disk, and the same backend and options."""
-        parts = (self.spec, self.backend.name, self.options, self.stamps)
+        parts = (self.spec, self.backend.name, self.options, self.stamps, self.python)
         return json.dumps([msgspec.to_builtins(part) for part in parts])
 
 
-def choose(backend_name: str, options: Mapping[str, object]) -> tuple[Backend, BackendOptions]:
-    """The backend and its options, checked. Raises EngineNotInstalled, BackendError."""
+def choose(
+    backend_name: str, options: Mapping[str, object], python: str | None = None
+) -> tuple[Backend, BackendOptions]:
+    """The backend and its options, checked. Raises EngineNotInstalled, BackendError.
+
+    What is installed for another ``python`` than ours shows when its worker starts.
+    """
     backend = find_backend(backend_name)
-    if installed_version(backend) is None:
+    if python is None and installed_version(backend) is None:
         raise EngineNotInstalled(not_installed(backend))
     return backend, read_options(backend, options)
 

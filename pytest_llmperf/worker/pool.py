@@ -102,7 +102,7 @@ class WorkerPool:
         around = self._surroundings
         idle = None if around is None else around.before_start(loading, alone=not self._models)
         cached = page_cache(loading.files)
-        worker = Worker(loading.backend.name, self._folder, name)
+        worker = Worker(loading.backend.name, self._folder, name, loading.python)
         try:
             model = _load(worker, loading, invocation, tick, cached)
         except BaseException:

@@ -1,0 +1,86 @@
+"""Does the command measure two arms, and say which is faster, by how much, in which version?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_llmperf.cli import main
+
+
+@pytest.fixture(autouse=True)
+def own_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripted engines need nobody's turn."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+BOTH = ["--backend=fake", "--prompt-tokens=8", "--new-tokens=8", "--samples=5"]
+
+
+def compare(*arguments: str) -> int:
+    return main(["compare", *arguments, *BOTH])
+
+
+def test_two_option_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare("fake:model,decode_tps=130", ",decode_tps=100") == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith("decode: fake:model,decode_tps=130 is 1.30 (")
+    assert "× fake:model,decode_tps=100, 5 pairs" in first
+    assert rest == ["  A: fake 1", "  B: fake 1"]
+
+
+@pytest.mark.parametrize(("limit", "code", "said"), [("1.1", 0, "PASSED"), ("2", 1, "OVER_BUDGET")])
+def test_a_limit_is_the_exit_code(
+    limit: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = ("fake:model,decode_tps=130", ",decode_tps=100")
+    assert compare(*arms, f"--min-speedup={limit}") == code
+    assert capsys.readouterr().out.splitlines()[-1] == f"  min_speedup={limit}: {said}"
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare("fake:model", ",decode_tps=200", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["ratio"] == pytest.approx(0.5, rel=0.01)
+    assert len(told["a"]) == len(told["b"]) == 5
+
+
+def test_another_python_loads_b(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second environment: an interpreter of its own that leaves a mark."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho started >> {tmp_path}/mark\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    assert compare("fake:model", ",", f"--arm-python={python}") == 0
+    assert f"× fake:model in {python}," in capsys.readouterr().out
+    assert (tmp_path / "mark").read_text().count("started") == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["fake:model,decode_tps", ","], 2, "'decode_tps' is not NAME=VALUE"),
+        (["fake:model,speed=3", ","], 2, "speed"),
+        (["fake:model", ",", "--arm-python=/no/python"], 2, "there is no such file"),
+        (["fake:model", ",", "--max-slowdown=much"], 2, "max_slowdown must read like"),
+        (["fake:model", ",missing_tokens=1"], 1, ""),
+        (["fake:model", ",disaster=sigkill"], 4, "killed by SIGKILL"),
+    ],
+)
+def test_what_goes_wrong_is_named(
+    arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(*arguments) == code
+    assert said in capsys.readouterr().err
+
+
+def test_an_environment_without_this_package_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'No module named pytest_llmperf' >&2\nexit 1\n")
+    python.chmod(0o755)
+    assert compare("fake:model", ",", f"--arm-python={python}") == 4
+    assert "No module named pytest_llmperf" in capsys.readouterr().err
