@@ -9,7 +9,8 @@ are drawn one by one, because rivals judge samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,6 +22,8 @@ Array = NDArray[np.float64]
 
 TESTS, METRICS, SAMPLES = 50, 2, 10
 SECOND_LOOKS = 5
+QUARTILES_OF_NORMAL = 1.349
+"""Distance of the quartiles in standard deviations."""
 OUTLIER_SHARE = 0.03
 OUTLIER = 0.10
 """Share of samples that something else delayed, and by how much on average."""
@@ -73,27 +76,40 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True):
 
     samples: Array
     """[session, process, test, metric, sample] logs."""
+    medians: Array
+    spreads: Array
+    """[session, process, test, metric] of the samples."""
     probes: Array
     """[session, process, test] logs."""
     probe_cv: float
+    walked: float
+    """Where the machine's walk has got to: the next session starts there."""
 
-    def summaries(self, session: int, test: int, metric: int) -> list[InvocationSummary]:
-        """Of one pair in one session: of each process."""
-        logs = self.samples[session, :, test, metric]
-        middles = np.median(logs, axis=-1)
-        spreads = (np.quantile(logs, 0.75, axis=-1) - np.quantile(logs, 0.25, axis=-1)) / 1.349
+    def history(self, test: int, metric: int) -> list[SessionSummary]:
+        """Of one pair: of each session, by its first process."""
         return [
-            InvocationSummary(
-                log_value=float(middle),
-                spread=float(spread),
-                n=logs.shape[-1],
-                log_probe=float(probe),
-                probe_cv=self.probe_cv,
-            )
-            for middle, spread, probe in zip(
-                middles, spreads, self.probes[session, :, test], strict=True
-            )
+            SessionSummary(**self._summary((session, 0, test, metric)))
+            for session in range(len(self.samples))
         ]
+
+    def summaries(
+        self, session: int, test: int, metric: int, loss: float = 0.0
+    ) -> list[InvocationSummary]:
+        """Of one pair in one session: of each process, all of them slower by ``loss``."""
+        change = math.log1p(-loss)
+        return [
+            InvocationSummary(**self._summary((session, process, test, metric), change))
+            for process in range(self.samples.shape[1])
+        ]
+
+    def _summary(self, place: tuple[int, int, int, int], change: float = 0.0) -> dict[str, Any]:
+        return {
+            "log_value": self.medians.item(place) + change,
+            "spread": self.spreads.item(place),
+            "n": self.samples.shape[-1],
+            "log_probe": self.probes.item(place[:3]),
+            "probe_cv": self.probe_cv,
+        }
 
 
 def draw(
@@ -105,9 +121,12 @@ def draw(
     machine: float = 0.0,
     tests: int = TESTS,
 ) -> Sessions:
-    """``sessions`` of a suite, each test measured by ``processes``; ``machine``: a bad day's."""
-    walk = np.cumsum(generator.normal(0, noise.drift, sessions)) if noise.drift else 0.0
-    machines = generator.normal(0, noise.shared, sessions) + walk + machine
+    """``sessions`` of a suite, each test measured by ``processes``.
+
+    ``machine``: where its walk starts, and what it loses on a bad day.
+    """
+    walk = machine + np.cumsum(generator.normal(0, noise.drift, sessions))
+    machines = generator.normal(0, noise.shared, sessions) + walk
     days = generator.normal(0, noise.single, (sessions, 1, tests, METRICS, 1))
     shape = (sessions, processes, tests, METRICS, 1)
     if noise.tails is None:
@@ -119,7 +138,14 @@ def draw(
     slow = generator.random(samples.shape) < OUTLIER_SHARE
     samples -= slow * generator.exponential(OUTLIER, samples.shape)
     felt = (noise.coupling * machines)[:, None, None, None, None]
-    probes = machines[:, None, None] + generator.normal(
-        0, noise.probe, (sessions, processes, tests)
+    samples += process + days + felt
+    blur = generator.normal(0, noise.probe, (sessions, processes, tests))
+    low, medians, high = np.quantile(samples, (0.25, 0.5, 0.75), axis=-1)
+    return Sessions(
+        samples=samples,
+        medians=medians,
+        spreads=(high - low) / QUARTILES_OF_NORMAL,
+        probes=machines[:, None, None] + blur,
+        probe_cv=noise.probe_cv,
+        walked=float(walk[-1]),
     )
-    return Sessions(samples=samples + process + days + felt, probes=probes, probe_cv=noise.probe_cv)

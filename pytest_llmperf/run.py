@@ -23,7 +23,7 @@ import pytest
 from pytest_llmperf import markers, xdist
 from pytest_llmperf.fixtures import SESSION
 from pytest_llmperf.gate.baseline import BaselineError
-from pytest_llmperf.gate.pair import PairResult
+from pytest_llmperf.gate.pair import PairResult, split_nodeid
 from pytest_llmperf.gate.recording import Accepted, record
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.detect import detect
@@ -51,6 +51,7 @@ from pytest_llmperf.suite_report import tell
 
 KEPT_RUNS = 20
 _NOTHING_MEASURED = 5
+_SHOWN_ORPHANS = 5
 
 
 class Run:
@@ -67,6 +68,8 @@ class Run:
         """Node id → the test's result as JSON, which takes a tenth of the objects' memory."""
         self._notes: list[str] = []
         self._json_written = False
+        self._collected: dict[str, set[str]] = {}
+        """Module → its tests, before any was deselected."""
         self._recorded = ""
         self._accepted: list[Accepted] = []
         self._began = time.monotonic()
@@ -100,8 +103,12 @@ class Run:
             f"llmperf logs: {_short(self.folder)}",
         ]
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Nobody re-runs a gate until it is green."""
+        """Nobody re-runs a gate until it is green; remember what there is before deselection."""
+        for item in items:
+            module, test = split_nodeid(name_of(item))
+            self._collected.setdefault(module, set()).add(test)
         if self._config.pluginmanager.hasplugin("rerunfailures"):
             for item in filter(markers.is_ours, items):
                 item.add_marker(pytest.mark.flaky(reruns=0), append=False)
@@ -164,6 +171,7 @@ class Run:
         measured = any(test.measurements or test.comparisons for test in self._tests())
         if not measured and session.exitstatus in {pytest.ExitCode.OK, _NOTHING_MEASURED}:
             session.exitstatus = 1 if self._settings.strict else _NOTHING_MEASURED
+        self._tell_orphans(session)
         if self._settings.records:
             self._record(session)
         if measured and self._settings.history != OFF:
@@ -190,6 +198,22 @@ class Run:
         accepted = len(self._accepted)
         new = f", {accepted} accepted as the new normal" if accepted else ""
         self._recorded = f"recorded: {what} in {_short(self._settings.baselines)}{new}"
+
+    def _tell_orphans(self, session: pytest.Session) -> None:
+        """Name the baselines whose tests are gone; under ``--llmperf-strict`` they fail."""
+        if any("::" in argument for argument in self._config.args):
+            return  # a part of a module was asked for
+        fingerprints = {self._hardware.fingerprint, self._hardware.cpu_fingerprint}
+        try:
+            gone = self.session.gatekeeper.orphans(self._collected, fingerprints)
+        except BaselineError:
+            return  # told where it was needed
+        for nodeid in gone[:_SHOWN_ORPHANS]:
+            self._notes.append(f"a baseline has no test any more: {nodeid}")
+        if len(gone) > _SHOWN_ORPHANS:
+            self._notes.append(f"and {len(gone) - _SHOWN_ORPHANS} more; see baseline prune")
+        if gone and self._settings.strict and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = 1
 
     def _remember(self, session: pytest.Session) -> None:
         """Add the run to the history; a history that fails is a note and no more."""

@@ -251,12 +251,12 @@ class RunningTest:
     ) -> list[Measurement]:
         """What fresh workers measure; none where nobody wants it."""
         wanted = self.session.settings.second_look
-        is_suspect = any(each.is_gated and each.judgement.wants_second_look for each in suspects)
-        if wanted == 0 or not (near or is_suspect):
+        doubted = [each for each in suspects if each.is_gated and each.judgement.wants_second_look]
+        if wanted == 0 or not (near or doubted):
             return []
         on_cpu = measured.measurement.engine.device == "cpu"
         looks = wanted or (SECOND_LOOKS_CPU if on_cpu else SECOND_LOOKS_GPU)
-        looks = looks if is_suspect else 1
+        looks = looks if any(not each.is_size for each in doubted) else 1
         loading, plan, name = measured.loading, measured.plan, measured.measurement.name
         what = f"looks again at {loading.spec.source}"
         return [

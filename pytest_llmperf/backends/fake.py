@@ -66,6 +66,8 @@ class FakeOptions(BackendOptions, frozen=True, kw_only=True):
     """Deliver so many tokens together, at the time of the last of them."""
     engine_clock: float | None = None
     """The engine's own clock shows this share of the true times; None: it has no clock."""
+    ram_file: str | None = None
+    """A file with the MiB to take in place of ``ram_mib``; no option either."""
     ram_mib: int = 0
     """Private memory really taken at load, in MiB."""
     spike_mib: int = 0
@@ -130,7 +132,8 @@ class FakeEngine(Engine):
         self._random = random.Random(f"fake:{invocation}")  # noqa: S311 - a script, not a secret
         factors = [1.0] if script.pace_file is None else _numbers(script.pace_file)
         self._pace = self._of_this_worker(factors)
-        self._memory = _touch(script.ram_mib)
+        taken = script.ram_mib if script.ram_file is None else _numbers(script.ram_file)[0]
+        self._memory = _touch(int(taken))
         self._strike("load")
 
     def facts(self) -> EngineFacts:

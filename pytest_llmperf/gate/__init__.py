@@ -2,6 +2,14 @@
 
 from pytest_llmperf.gate.statistics import Cohort
 from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
-from pytest_llmperf.gate.verdict import Judgement, Verdict, judge
+from pytest_llmperf.gate.verdict import Cause, Judgement, Verdict, judge
 
-__all__ = ["Cohort", "InvocationSummary", "Judgement", "SessionSummary", "Verdict", "judge"]
+__all__ = [
+    "Cause",
+    "Cohort",
+    "InvocationSummary",
+    "Judgement",
+    "SessionSummary",
+    "Verdict",
+    "judge",
+]

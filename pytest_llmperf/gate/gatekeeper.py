@@ -12,13 +12,16 @@ from pytest_llmperf.gate.baseline_file import BaselineStore
 from pytest_llmperf.gate.machine import conditions_of
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.pair import (
-    GATED,
+    SIZES,
+    SPEEDS,
     PairResult,
+    gated_metrics,
     key_of,
     mean,
     split_nodeid,
     summarize,
 )
+from pytest_llmperf.gate.size import judge_size
 from pytest_llmperf.gate.statistics import Cohort, cohort_of, counted, estimate
 from pytest_llmperf.gate.suite import SuiteShift, suite_shift
 from pytest_llmperf.gate.summary import InvocationSummary
@@ -46,14 +49,13 @@ class Suspect:
         metric = self.key.metric
         seen = [each for each in fresh if not each.invalid and metric in each.metrics]
         looks = (self.looks[0], *(summarize(each, metric, self.baseline) for each in seen))
-        judgement = judge(
-            self.baseline.history,
-            looks[0],
-            looks[1:],
-            tolerance=self.tolerance,
-            cohort=self.cohort,
-        )
+        judgement = _judge(self.key, self.baseline, looks, self.tolerance, self.cohort)
         return replace(self, looks=looks, judgement=judgement)
+
+    @property
+    def is_size(self) -> bool:
+        """Whether one fresh worker is enough to confirm it."""
+        return self.key.metric in SIZES
 
     def result(self, measurement: Measurement) -> PairResult:
         """What reports show and baselines keep."""
@@ -82,6 +84,18 @@ class Suspect:
         )
 
 
+def _judge(
+    key: PairKey,
+    baseline: Baseline,
+    looks: Sequence[InvocationSummary],
+    tolerance: float,
+    cohort: Cohort,
+) -> Judgement:
+    if key.metric in SIZES:
+        return judge_size(baseline.history, looks[0], looks[1:], tolerance=tolerance)
+    return judge(baseline.history, looks[0], looks[1:], tolerance=tolerance, cohort=cohort)
+
+
 class Gatekeeper:
     """The baselines of a run, read when they are first needed."""
 
@@ -103,9 +117,7 @@ class Gatekeeper:
         known = self._read(fingerprint)
         cohort = self._cohorts[fingerprint]
         found = []
-        for metric in GATED:
-            if measurement.invalid or metric not in measurement.metrics:
-                continue
+        for metric in [] if measurement.invalid else gated_metrics(measurement):
             key = key_of(test, measurement, metric)
             baseline = known.get((module, key), Baseline(key))
             first = summarize(measurement, metric, baseline)
@@ -119,7 +131,7 @@ class Gatekeeper:
                     tolerance=tolerated,
                     cohort=cohort,
                     looks=(first,),
-                    judgement=judge(baseline.history, first, tolerance=tolerated, cohort=cohort),
+                    judgement=_judge(key, baseline, (first,), tolerated, cohort),
                     is_gated=tolerance is not None or bool(baseline.epochs),
                 )
             )
@@ -136,10 +148,28 @@ class Gatekeeper:
             dated = [
                 ([(each.session, each) for each in known[pair.module, pair.key].sessions], pair)
                 for pair in pairs
-                if pair.fingerprint == fingerprint and (pair.module, pair.key) in known
+                if pair.fingerprint == fingerprint
+                and pair.key.metric in SPEEDS
+                and (pair.module, pair.key) in known
             ]
             found.append(suite_shift([(history, pair.looks[0]) for history, pair in dated]))
         return found
+
+    def orphans(
+        self, collected: Mapping[str, Collection[str]], fingerprints: Collection[str]
+    ) -> list[str]:
+        """Tests that have a baseline and are gone, as node ids. Raises BaselineError.
+
+        ``collected``: of each module that was collected whole, its tests. A module that was not
+        collected says nothing about its tests.
+        """
+        gone = {
+            f"{module}::{key.test}"
+            for fingerprint in fingerprints
+            for module, key in self._read(fingerprint)
+            if module in collected and key.test not in collected[module]
+        }
+        return sorted(gone)
 
     def _read(self, fingerprint: str) -> Mapping[tuple[str, PairKey], Baseline]:
         if fingerprint not in self._baselines:
@@ -152,9 +182,11 @@ class Gatekeeper:
             gated = [
                 each
                 for (module, key), each in found.items()
-                if (module, key.test) in self._tests and counted(each.history) >= LEAST_SESSIONS
+                if (module, key.test) in self._tests
+                and key.metric in SPEEDS
+                and counted(each.history) >= LEAST_SESSIONS
             ]
-            histories = [each.history for each in found.values()]
+            histories = [each.history for (_, key), each in found.items() if key.metric in SPEEDS]
             self._cohorts[fingerprint] = cohort_of(histories, max(1, len(gated)))
             self._baselines[fingerprint] = found
         return self._baselines[fingerprint]

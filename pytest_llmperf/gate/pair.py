@@ -12,11 +12,13 @@ from pytest_llmperf.gate.baseline import Baseline, PairKey
 from pytest_llmperf.gate.machine import changes, conditions_of
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.summary import InvocationSummary
-from pytest_llmperf.gate.verdict import Judgement, Verdict
+from pytest_llmperf.gate.verdict import Judgement, Verdict, is_clear
 from pytest_llmperf.measure import Measurement
 from pytest_llmperf.measure.quantity import percentile
 
-GATED = ("decode_tps", "prefill_tps")
+SPEEDS = ("decode_tps", "prefill_tps")
+SIZES = ("ram", "vram")
+"""Compared where they are exact: the ends of a bound may move while the truth does not."""
 _QUARTILES_OF_NORMAL = 1.349
 _MEDIAN_ERROR = 1.2533
 """A median's standard error is so many times a mean's: √(π/2)."""
@@ -44,6 +46,18 @@ class PairResult(msgspec.Struct, frozen=True, kw_only=True):
     """Of each invocation, the first look's first."""
     conditions: dict[str, float]
     software: dict[str, str]
+
+    @property
+    def change(self) -> float | None:
+        """Of the value against its normal, as a share: RAM that grew is above zero."""
+        return None if not self.normal else self.value / self.normal - 1
+
+
+def gated_metrics(measurement: Measurement) -> list[str]:
+    """The metrics of a measurement that can be compared with its earlier ones."""
+    seen = measurement.metrics
+    speeds = [metric for metric in SPEEDS if metric in seen]
+    return speeds + [each for each in SIZES if each in seen and seen[each].kind == "exact"]
 
 
 def split_nodeid(nodeid: str) -> tuple[str, str]:
@@ -86,7 +100,10 @@ def summarize(measurement: Measurement, metric: str, baseline: Baseline) -> Invo
     if probe is not None:
         spread = (probe.bandwidth_high - probe.bandwidth_low) / _QUARTILES_OF_NORMAL
         probe_cv = _MEDIAN_ERROR * spread / probe.bandwidth_median / math.sqrt(probe.repeats)
-    earlier = [each.conditions for each in baseline.sessions if not each.guard]
+    epoch = baseline.next_epoch - 1  # what went before was another machine, or another build
+    earlier = [
+        each.conditions for each in baseline.sessions if each.epoch == epoch and not each.guard
+    ]
     return InvocationSummary(
         log_value=sign * statistics.median(logs),
         spread=(percentile(logs, 75) - percentile(logs, 25)) / _QUARTILES_OF_NORMAL,
@@ -98,14 +115,16 @@ def summarize(measurement: Measurement, metric: str, baseline: Baseline) -> Invo
 
 
 def mean(looks: Sequence[InvocationSummary]) -> InvocationSummary:
-    """What a session records of its invocations."""
-    probes = [look.log_probe for look in looks if look.log_probe is not None]
-    spreads = [look.probe_cv for look in looks if look.probe_cv is not None]
+    """What a session records of its invocations: those that the judge heard, as it heard them."""
+    first, *others = looks
+    heard = [first, *(look for look in others if is_clear(look))]
+    probes = [look.log_probe for look in heard if look.log_probe is not None]
+    spreads = [look.probe_cv for look in heard if look.probe_cv is not None]
     return InvocationSummary(
-        log_value=statistics.fmean(look.log_value for look in looks),
-        spread=statistics.median(look.spread for look in looks),
-        n=sum(look.n for look in looks),
-        log_probe=statistics.fmean(probes) if probes else None,
+        log_value=statistics.fmean(look.log_value for look in heard),
+        spread=statistics.median(look.spread for look in heard),
+        n=sum(look.n for look in heard),
+        log_probe=statistics.median(probes) if probes else None,
         probe_cv=statistics.median(spreads) if spreads else None,
-        guard=looks[0].guard,
+        guard=first.guard,
     )

@@ -80,11 +80,19 @@ def mad(values: Sequence[float], centre: float) -> float:
     return statistics.median(abs(value - centre) for value in values)
 
 
+def grown(history: Sequence[SessionSummary]) -> list[SessionSummary]:
+    """The history; without its seed once the current epoch has enough sessions of its own."""
+    own = [each for each in history if not each.seeded]
+    return own if len(_latest_epoch(own)) >= SEED_UNTIL else list(history)
+
+
 def current(history: Sequence[SessionSummary]) -> list[SessionSummary]:
     """The sessions of the latest epoch; a seed only until there are enough others."""
-    now = [each for each in history if each.epoch == history[-1].epoch] if history else []
-    grown = [each for each in now if not each.seeded]
-    return grown if len(grown) >= SEED_UNTIL else now
+    return _latest_epoch(grown(history))
+
+
+def _latest_epoch(history: Sequence[SessionSummary]) -> list[SessionSummary]:
+    return [each for each in history if each.epoch == history[-1].epoch] if history else []
 
 
 def counted(history: Sequence[SessionSummary]) -> int:
@@ -157,7 +165,7 @@ def estimate(
     now = current(history)
     first = now[:CENTRE_SESSIONS]
     centre = statistics.median(adjusted(each, weight) for each in first)
-    latest = history[-NOISE_SESSIONS:]
+    latest = grown(history)[-NOISE_SESSIONS:]
     residuals = _residuals(latest, weight)
     prior, prior_weight = _prior(cohort)
     freedom = prior_weight + len(residuals) - len({each.epoch for each in latest})
@@ -205,8 +213,9 @@ def cohort_of(histories: Sequence[Sequence[SessionSummary]], pairs: int) -> Coho
     for history in histories:
         latest = history[-NOISE_SESSIONS:]
         freedom = len(latest) - len({each.epoch for each in latest})
-        young = counted(history) < LEAST_WEIGHT_SESSIONS or freedom < LEAST_WEIGHT_SESSIONS - 1
-        if young or any(each.seeded or not is_computable(each) for each in latest):
+        if counted(history) < LEAST_WEIGHT_SESSIONS or any(
+            each.seeded or not is_computable(each) for each in latest
+        ):
             continue
         residuals = _winsorized(_residuals(latest, probe_weight(history)))
         variance = sum(each * each for each in residuals) / freedom
@@ -219,7 +228,7 @@ def cohort_of(histories: Sequence[Sequence[SessionSummary]], pairs: int) -> Coho
 def is_computable(summary: InvocationSummary) -> bool:
     """Whether its numbers are numbers, and none that no machine shows."""
     told = (summary.log_value, summary.log_probe or 0.0)
-    return all(math.isfinite(each) and abs(each) < MOST_LOG for each in told)
+    return all(abs(each) < MOST_LOG for each in told)
 
 
 def probe_drop(history: Sequence[SessionSummary], log_probe: float | None) -> str | None:

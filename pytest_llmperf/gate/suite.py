@@ -60,7 +60,8 @@ def suite_shift(pairs: Sequence[tuple[Sequence[Dated], InvocationSummary]]) -> S
     gated = [
         (history, now)
         for history, now in pairs
-        if len(history) >= LEAST_SESSIONS and all(is_computable(each) for _, each in history)
+        if sum(not each.seeded for _, each in history) >= LEAST_SESSIONS
+        and all(is_computable(each) for _, each in history)
     ]
     if len(gated) < LEAST_PAIRS:
         reason = f"{len(gated)} pairs with {LEAST_SESSIONS} sessions, and {LEAST_PAIRS} are needed"
@@ -78,11 +79,10 @@ def suite_shift(pairs: Sequence[tuple[Sequence[Dated], InvocationSummary]]) -> S
     earlier: defaultdict[str, list[float]] = defaultdict(list)
     for history, now in gated:
         sessions = [session for _, session in history]
-        probed = now.log_probe is not None and not is_blurred([now])
-        noise = estimate(sessions, use_probe=probed)
+        noise = estimate(sessions, use_probe=not is_blurred([now]))
         distances.append(adjusted(now, noise.probe_weight) - noise.centre)
         for name, session in history[-_LATEST:]:
-            if session.epoch == sessions[-1].epoch:
+            if session.epoch == sessions[-1].epoch and not session.seeded:
                 earlier[name].append(adjusted(session, noise.probe_weight) - noise.centre)
     past = _medians(earlier.values())
     if len(past) < LEAST_SESSIONS:

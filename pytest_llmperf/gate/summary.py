@@ -17,7 +17,7 @@ class InvocationSummary(msgspec.Struct, frozen=True, kw_only=True):
     log_probe: float | None = None
     """Log of the median bandwidth of the probe beside it, in bytes/s; None: not probed."""
     probe_cv: float | None = None
-    """Coefficient of variation of the probe's repeats; None: not probed."""
+    """Standard error of the probe's median, as a share of it; None: not probed."""
     guard: tuple[str, ...] = ()
     """What changed about the machine, one sentence each: nothing is judged then."""
 

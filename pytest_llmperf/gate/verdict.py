@@ -132,7 +132,7 @@ def judge(
             cause=Cause.YOUNG,
             reasons=(f"{sessions} of {LEAST_SESSIONS} sessions of history",),
         )
-    clear = [each for each in second_look if not each.guard and each.n >= LEAST_SAMPLES]
+    clear = [each for each in second_look if is_clear(each)]
     looks = [first, *clear]
     probed = all(look.log_probe is not None for look in looks) and not is_blurred(looks)
     noise = estimate(history, cohort, use_probe=probed)
@@ -147,6 +147,11 @@ def judge(
         guards = dict.fromkeys(finding for each in second_look for finding in each.guard)
         return told.judgement(Verdict.INCONCLUSIVE, Cause.DISTURBED, reason, *guards)
     return told.decided()
+
+
+def is_clear(look: InvocationSummary) -> bool:
+    """Whether an invocation of a second look can be heard."""
+    return not look.guard and look.n >= LEAST_SAMPLES
 
 
 class _Told:
@@ -230,8 +235,8 @@ def _uncomputable(
     """Why nothing can be computed, if so."""
     if not 0 < tolerance < 1:
         return f"a tolerance lies between 0 and 1, not at {tolerance}"
-    if cohort is not None and cohort.noise is not None and not 0 <= cohort.noise < math.inf:
-        return f"the noise of the other pairs is not a number: {cohort.noise}"
+    if cohort is not None and cohort.noise is not None and not 0 <= cohort.noise < 10:
+        return f"the noise of the other pairs cannot be: {cohort.noise}"
     for each in (*history, first, *second_look):
         if not is_computable(each):
             return f"no measurement comes to this: value {each.log_value}, probe {each.log_probe}"

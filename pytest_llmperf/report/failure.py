@@ -39,7 +39,7 @@ def block(judged: JudgedMeasurement, hardware: Hardware, *, named: bool) -> str:
     ]
     if confirmed:
         lines.append(_row("confirmed", f"in a fresh process: {', '.join(confirmed)}"))
-    lines += [_row("baseline", _baseline(pair)) for pair in judged.pairs if _is_told(pair)]
+    lines += _baselines(judged.pairs)
     if broken:
         lines += [_row("unjudged", reason) for reason in judged.reasons]
     lines += [_row("note", finding) for finding in judged.measurement.findings]
@@ -71,25 +71,35 @@ def _is_told(pair: PairResult) -> bool:
 
 
 def _loss(pair: PairResult) -> str:
-    """``decode 19.1 tok/s is 13 % worse than its baseline, 3 % is tolerated``."""
+    """``decode 19.1 tok/s is 13 % below its baseline, 3 % is tolerated``."""
     value = words.labelled(pair.key.metric, pair.value)
-    assert pair.judgement.effect is not None
-    return (
-        f"{value} is {words.percent(-pair.judgement.effect)} worse than its baseline, "
-        f"{words.percent(pair.tolerance)} is tolerated"
-    )
+    change = pair.change or 0.0
+    side = "below" if change < 0 else "above"
+    tolerated = words.percent(pair.tolerance)
+    return f"{value} is {words.percent(abs(change))} {side} its baseline, {tolerated} is tolerated"
 
 
-def _baseline(pair: PairResult) -> str:
-    """``21.9 tok/s (2026-11-02, 9 sessions) → −13 % (−16 to −10), REGRESSED``."""
-    seen = pair.judgement
-    assert pair.normal is not None
-    unit = BY_NAME[pair.key.metric].unit
-    known = f"{words.number(pair.normal)} {unit} ({pair.since}, {seen.sessions} sessions)"
-    if seen.effect is None or seen.low is None or seen.high is None:
-        return f"{known}, {pair.verdict}"
-    between = f"{words.change(seen.low)} to {words.change(seen.high)}"
-    return f"{known} → {words.change(seen.effect)} ({between}), {pair.verdict}"
+def _baselines(pairs: list[PairResult]) -> list[str]:
+    """``21.9 tok/s (2026-11-02, 9 sessions) → −13 %, REGRESSED``, and how sure that is."""
+    told = [pair for pair in pairs if _is_told(pair)]
+    rows = []
+    for pair in told:
+        seen, metric = pair.judgement, BY_NAME[pair.key.metric]
+        assert pair.normal is not None
+        which = f"{metric.label} " if len(told) > 1 else ""
+        known = f"{words.number(pair.normal)} {metric.unit}"
+        change = "" if pair.change is None else f" → {words.change(pair.change)}"
+        rows.append(
+            _row(
+                "baseline",
+                f"{which}{known} ({pair.since}, {seen.sessions} sessions){change}, {pair.verdict}",
+            )
+        )
+        if seen.low is not None and seen.high is not None and seen.mde is not None:
+            between = f"{words.change(seen.low)} to {words.change(seen.high)}"
+            least = words.percent(seen.mde)
+            rows.append(_row("certainty", f"{which}{between}; a loss of {least} would be found"))
+    return rows
 
 
 def _against(check: CheckResult) -> str:

@@ -97,11 +97,13 @@ def _other_budgets(judged: JudgedMeasurement) -> str:
 def _change(pair: PairResult) -> str:
     """Beneath the number: its change against the baseline, and the loss that would be seen."""
     seen = pair.judgement
-    if not pair.is_gated or seen.effect is None or seen.mde is None:
+    if not pair.is_gated or pair.change is None or seen.effect is None:
         return ""
     style = "dim" if pair.verdict is Verdict.PASSED else _STYLE.get(pair.verdict, "bold red")
-    found = f"mde {words.percent(seen.mde).replace(' ', '')}"
-    return f"\n[{style}]{words.change(seen.effect)}[/{style}]\n[dim]{found}[/dim]"
+    text = f"\n[{style}]{words.change(pair.change)}[/{style}]"
+    if seen.mde is not None:
+        text += f"\n[dim]mde {words.percent(seen.mde).replace(' ', '')}[/dim]"
+    return text
 
 
 def _needs_a_line(check: CheckResult) -> bool:

@@ -71,10 +71,12 @@ def test_a_first_session_is_no_baseline_and_red_under_strict(session: Session) -
 def test_recorded_sessions_are_sorted_and_told(session: Session, pytester: pytest.Pytester) -> None:
     for _ in range(2):
         result = session("--llmperf-record")
-        result.stdout.fnmatch_lines(["recorded: 2 pairs in baselines"])
+        result.stdout.fnmatch_lines(["recorded: 3 pairs in baselines"])
     told = lines(pytester.path, "session")
-    assert [line["key"]["metric"] for line in told] == ["decode_tps"] * 2 + ["prefill_tps"] * 2
-    assert [line["reason"] for line in lines(pytester.path, "epoch")] == ["first session"] * 2
+    assert [line["key"]["metric"] for line in told] == [
+        "decode_tps", "decode_tps", "prefill_tps", "prefill_tps", "ram", "ram",
+    ]  # fmt: skip
+    assert [line["reason"] for line in lines(pytester.path, "epoch")] == ["first session"] * 3
 
 
 @pytest.mark.usefixtures("history")
@@ -82,7 +84,7 @@ def test_the_same_build_passes_and_says_what_it_would_find(session: Session) -> 
     result = session(pace="0.99")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
-        ["* −*.* %  *−*.* %*", "* mde *% *mde *%", "*2 baselines compared: 1 passed"]
+        ["* −*.* %  *−*.* %*", "* mde *% *mde *%", "*3 baselines compared: 1 passed"]
     )
 
 
@@ -92,9 +94,11 @@ def test_a_loss_is_looked_at_again_and_red(session: Session) -> None:
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "perf regressed: decode * tok/s is 13 % worse than its baseline, 3 % is tolerated",
-            "perf regressed: prefill * tok/s is 13 % worse than its baseline, 3 % is tolerated",
-            "  baseline   * tok/s (20*, 10 sessions) → −13 % (−* % to −* %), REGRESSED",
+            "perf regressed: decode * tok/s is 13 % below its baseline, 3 % is tolerated",
+            "perf regressed: prefill * tok/s is 13 % below its baseline, 3 % is tolerated",
+            "  baseline   decode * tok/s (20*, 10 sessions) → −13 %, REGRESSED",
+            "  certainty  decode −* % to −* %; a loss of * % would be found",
+            "  baseline   prefill * tok/s (20*, 10 sessions) → −13 %, REGRESSED",
             "*1 regressed",
             "  looked again at 1 measurement: * s more",
         ]
@@ -129,10 +133,10 @@ def test_an_accepted_loss_is_the_new_normal_with_its_reason(
 ) -> None:
     result = session("--llmperf-accept=safer kernels", pace="0.87")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["recorded: 2 pairs in baselines, 2 accepted as the new normal"])
+    result.stdout.fnmatch_lines(["recorded: 3 pairs in baselines, 2 accepted as the new normal"])
     assert [line["reason"] for line in lines(pytester.path, "epoch")] == [
-        "first session", "safer kernels",
-    ] * 2  # fmt: skip
+        "first session", "safer kernels", "first session", "safer kernels", "first session",
+    ]  # fmt: skip
     for _ in range(2):
         assert session("--llmperf-record", pace="0.87").ret == 0
     session("--llmperf-strict", pace="0.87").assert_outcomes(passed=1)
@@ -173,8 +177,8 @@ def test_baselines_that_cannot_be_written_end_the_run_as_an_error(
 def test_under_xdist_the_controller_records(session: Session, pytester: pytest.Pytester) -> None:
     result = session("--llmperf-record", "-n", "2", pace="0.87")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["recorded: 2 pairs in baselines"])
-    assert len(lines(pytester.path, "session")) == 22
+    result.stdout.fnmatch_lines(["recorded: 3 pairs in baselines"])
+    assert len(lines(pytester.path, "session")) == 33
 
 
 @pytest.mark.usefixtures("history")
@@ -183,7 +187,7 @@ def test_an_invalid_measurement_is_not_recorded(
 ) -> None:
     source = TEST.replace("noise_cv=0.002", "noise_cv=0.002, missing_tokens=1")
     session("--llmperf-record", source=source).assert_outcomes(failed=1)
-    assert len(lines(pytester.path, "session")) == 20
+    assert len(lines(pytester.path, "session")) == 30
 
 
 SUITE = """
@@ -218,3 +222,77 @@ def test_a_loss_that_no_test_shows_alone_is_one_red_case(
         cases = ElementTree.parse(pytester.path / "out.xml").getroot().findall(".//testcase")
         failed = [case.get("name") for case in cases if case.find("failure") is not None]
         assert (len(cases), failed) == (7, ["suite-shift"])
+
+
+@pytest.mark.usefixtures("history")
+def test_a_baseline_whose_test_is_gone_is_named_and_red_under_strict(session: Session) -> None:
+    source = TEST.replace("test_chat", "test_talk").replace('max_regression="3%"', "min_tps=1")
+    said = "note: a baseline has no test any more: test_it.py::test_chat"
+    result = session(source=source)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([said])
+    assert session("--llmperf-strict", source=source).ret == 1
+    # What was not asked for is not gone.
+    for part in (["-k", "talk"], ["test_it.py::test_talk"]):
+        both = source + TEST.replace("import pytest", "")
+        session("--llmperf-strict", *part, source=both).stdout.no_fnmatch_line(said)
+    session("--llmperf-strict", "test_it.py::test_talk", source=source).stdout.no_fnmatch_line(said)
+
+
+PROBED = """
+import json, pathlib, pytest
+from pytest_llmperf.measure import instruments
+from tests.unit.measure.test_roofline import PROBE
+import msgspec
+
+@pytest.fixture(autouse=True)
+def probed(monkeypatch):
+    rate = float(pathlib.Path("bandwidth").read_text())
+    probe = msgspec.structs.replace(
+        PROBE, bandwidth_best=rate, bandwidth_median=rate, bandwidth_low=rate, bandwidth_high=rate
+    )
+    monkeypatch.setattr(instruments.Instruments, "latest_probe", lambda self, device: probe)
+"""
+
+
+@pytest.mark.parametrize("pace", ["1", "0.5"])
+def test_a_machine_at_half_its_speed_is_never_green(
+    session: Session, pytester: pytest.Pytester, pace: str
+) -> None:
+    (pytester.path / "bandwidth").write_text("40e9")
+    for _ in range(5):
+        assert session("--llmperf-record", source=PROBED + TEST).ret == 0
+    (pytester.path / "bandwidth").write_text("20e9")
+    result = session(source=PROBED + TEST, pace=pace)
+    result.stdout.fnmatch_lines(
+        [
+            "*INCONCLUSIVE",
+            "  inconclusive 1×: decode_tps: the machine is slower: its bandwidth probe is 50% *",
+        ]
+    )
+    session("--llmperf-strict", source=PROBED + TEST, pace=pace).assert_outcomes(failed=1)
+    accepted = session("--llmperf-accept-machine", source=PROBED + TEST, pace=pace)
+    accepted.stdout.fnmatch_lines(["recorded: 3 pairs in baselines, 3 accepted as the new normal"])
+    for _ in range(2):
+        session("--llmperf-record", source=PROBED + TEST, pace=pace)
+    session("--llmperf-strict", source=PROBED + TEST, pace=pace).assert_outcomes(passed=1)
+
+
+def test_memory_that_grew_is_confirmed_once_and_red(
+    session: Session, pytester: pytest.Pytester
+) -> None:
+    """The engine takes as many MiB as a file says: an option would make another baseline."""
+    source = TEST.replace('pace_file="pace"', 'ram_file="ram"')
+    for mib in ("100", "101", "99", "100"):
+        (pytester.path / "ram").write_text(mib)
+        assert session("--llmperf-record", source=source).ret == 0
+    (pytester.path / "ram").write_text("140")
+    result = session(source=source)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "perf regressed: RAM 0.1* GiB is 3* % above its baseline, 3 % is tolerated",
+            "  baseline   0.1* GiB (20*, 4 sessions) → +3* %, REGRESSED",
+            "  looked again at 1 measurement: * s more",
+        ]
+    )
