@@ -1,0 +1,75 @@
+"""Which numbers are the same pair, and are they summarized as the judge takes them?"""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import msgspec
+import pytest
+
+from pytest_llmperf.gate.baseline import Baseline
+from pytest_llmperf.gate.pair import gated_metrics, key_of, split_nodeid, summarize
+from pytest_llmperf.measure import Measurement, Workload
+from tests.unit.gate.test_contract import measurement, quantity
+from tests.unit.measure.test_roofline import PROBE
+
+
+def seen(**metrics: list[float]) -> Measurement:
+    found = {name: quantity(name, *values) for name, values in metrics.items()}
+    return msgspec.structs.replace(measurement(), metrics=found)
+
+
+def test_a_key_says_what_was_asked_for_and_no_version() -> None:
+    asked = msgspec.structs.replace(
+        measurement(decode_tps=1),
+        version="0.3.36",
+        workload=Workload(prompt_tokens=64, new_tokens=32, batch=2, depth=128),
+        requested={"n_threads": "2"},
+    )
+    key = key_of("test_chat", asked, "decode_tps")
+    assert "64+32 batch=2 depth=128 n_threads=2" in key.config
+    assert "0.3.36" not in key.config
+    newer = msgspec.structs.replace(asked, version="0.4.0")
+    assert key_of("test_chat", newer, "decode_tps") == key
+
+
+def test_a_node_id_is_a_module_and_a_test() -> None:
+    assert split_nodeid("tests/test_a.py::TestB::test_c[x::y]") == (
+        "tests/test_a.py", "TestB::test_c[x::y]",
+    )  # fmt: skip
+
+
+def test_speeds_and_exact_sizes_are_compared() -> None:
+    found = seen(decode_tps=[1], prefill_tps=[1], ttft=[1], ram=[1], vram=[1])
+    bound = msgspec.structs.replace(found.metrics["vram"], kind="bound")
+    found = msgspec.structs.replace(found, metrics={**found.metrics, "vram": bound})
+    assert gated_metrics(found) == ["decode_tps", "prefill_tps", "ram"]
+
+
+def summary_of(found: Measurement, metric: str) -> tuple[float, float, int]:
+    baseline = Baseline(key_of("test_chat", found, metric))
+    summary = summarize(found, metric, baseline)
+    return summary.log_value, summary.spread, summary.n
+
+
+def test_a_summary_is_the_median_of_logs_and_their_quartiles() -> None:
+    values = [10.0, 11.0, 12.0, 13.0, 14.0]
+    logs = [math.log(value) for value in values]
+    middle, spread, count = summary_of(seen(decode_tps=values), "decode_tps")
+    assert middle == pytest.approx(statistics.median(logs))
+    assert spread == pytest.approx((logs[3] - logs[1]) / 1.349)
+    assert count == 5
+
+
+def test_where_lower_is_better_the_sign_turns() -> None:
+    assert summary_of(seen(ram=[2.0]), "ram")[0] == pytest.approx(-math.log(2))
+
+
+def test_a_probes_blur_is_that_of_its_median() -> None:
+    """Quartiles 37 and 39 of 38 GB/s in 20 repeats: (2/1.349)/38 · √(π/2)/√20."""
+    found = msgspec.structs.replace(seen(decode_tps=[1.0] * 5), probe=PROBE)
+    summary = summarize(found, "decode_tps", Baseline(key_of("test_chat", found, "decode_tps")))
+    assert summary.log_probe == pytest.approx(math.log(38e9))
+    expected = 2 / 1.349 / 38 * math.sqrt(math.pi / 2) / math.sqrt(20)
+    assert summary.probe_cv == pytest.approx(expected, rel=1e-4)
