@@ -20,10 +20,17 @@ def act_of_this_run(settings: Settings, root: Path) -> Act:
         session=f"{now:%Y%m%dT%H%M%S.%f}-{os.getpid()}",
         date=now,
         commit=_commit(root),
-        by=os.environ.get("GITHUB_ACTOR") or getpass.getuser(),
+        by=os.environ.get("GITHUB_ACTOR") or _user(),
         accept=settings.accept,
         accept_all=(settings.accept or machine) if settings.accept_machine else None,
     )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number without a name
+        return str(os.getuid())
 
 
 def _commit(root: Path) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import itertools
 import os
@@ -24,7 +25,7 @@ from pytest_llmperf import markers, xdist
 from pytest_llmperf.fixtures import SESSION
 from pytest_llmperf.gate.baseline import BaselineError
 from pytest_llmperf.gate.pair import PairResult, split_nodeid
-from pytest_llmperf.gate.recording import Accepted, record
+from pytest_llmperf.gate.recording import Accepted, Act, record
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Hardware
@@ -73,10 +74,13 @@ class Run:
         self._recorded = ""
         self._accepted: list[Accepted] = []
         self._began = time.monotonic()
-        self._act = act_of_this_run(settings, config.rootpath)
         self.session = Session(settings, folder, Progress(config), hardware)
         config.stash[SESSION] = self.session
         config.pluginmanager.register(Judging(self.session), "llmperf-judging")
+
+    @functools.cached_property
+    def _act(self) -> Act:
+        return act_of_this_run(self._settings, self._config.rootpath)
 
     @classmethod
     def begin(cls, config: pytest.Config, settings: Settings) -> Run:

@@ -7,7 +7,7 @@ import importlib.metadata
 import sys
 from collections.abc import Sequence
 
-from pytest_llmperf.cli import compare, doctor, run
+from pytest_llmperf.cli import baseline, compare, doctor, history, run, selftest
 
 USAGE = 2
 TOOL_FAILED = 4
@@ -37,4 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_command(commands)
     run.add_command(commands)
     compare.add_command(commands)
+    baseline.add_command(commands)
+    history.add_command(commands)
+    selftest.add_command(commands)
     return parser

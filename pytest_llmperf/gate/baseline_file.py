@@ -273,6 +273,21 @@ class BaselineStore:
             lock.release()
 
 
+def fingerprints(root: Path) -> tuple[str, ...]:
+    """Every fingerprint that has a folder under ``root``; none where there is no such folder.
+
+    Raises BrokenBaseline for a folder that cannot be read.
+    """
+    try:
+        folders = [each.name for each in root.iterdir() if each.is_dir()]
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        _refuse_folder(error)
+        raise
+    return tuple(sorted(urllib.parse.unquote(each) for each in folders if each[0] != "."))
+
+
 def _quoted(name: str) -> str:
     return _QUOTED.sub(lambda match: f"%{ord(match[0]):02X}", name)
 
