@@ -144,7 +144,7 @@ class RunningTest:
             raise PerfError(f"{caller}: give {missing}=…, or run with {option}=…")
         with _explained():
             backend, chosen = choose(backend_name, wish.options)
-            with self._showing(f"{backend.name} looks for {source}") as say, _turn(say):
+            with self._showing(f"{backend.name} loads {source}") as say, _turn(say):
                 return prepare(
                     ModelSpec(source, wish.quantization, wish.seed),
                     backend,
