@@ -5,24 +5,17 @@ from __future__ import annotations
 import argparse
 import datetime
 import functools
-import getpass
-import hashlib
-import json
 import os
-import subprocess
 import sys
-import tempfile
-import textwrap
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
-
+from pytest_llmperf.cli.answer import NOTHING, TOOL_FAILED, USAGE, Wrong, print_json, say, wrapped
+from pytest_llmperf.cli.baseline_files import SEEDS, export_result, import_result, seed_pairs
 from pytest_llmperf.cli.plot import Band, Dot, can_show, plot, printable
 from pytest_llmperf.gate.baseline import BaselineError, EpochLine, Line, PairKey, SessionLine
-from pytest_llmperf.gate.baseline_acts import accept_latest, seed
-from pytest_llmperf.gate.baseline_file import BaselineStore
+from pytest_llmperf.gate.baseline_acts import accept_latest
+from pytest_llmperf.gate.baseline_file import BaselineStore, write_lines
 from pytest_llmperf.gate.baseline_find import (
     BadCollection,
     NoBaselines,
@@ -34,30 +27,12 @@ from pytest_llmperf.gate.baseline_find import (
     of_tests,
 )
 from pytest_llmperf.gate.metric import BY_NAME
-from pytest_llmperf.gate.pair import PairResult
-from pytest_llmperf.gate.recording import Act, record
-from pytest_llmperf.gate.verdict import TOLERANCE, Verdict
+from pytest_llmperf.gate.verdict import TOLERANCE
 from pytest_llmperf.hardware.detect import detect
+from pytest_llmperf.origin import user
 from pytest_llmperf.report import words
-from pytest_llmperf.report.pytest_benchmark import to_pytest_benchmark
-from pytest_llmperf.report.result import FORMAT, VERSION, RunResult
 
-USAGE = 2
-NOTHING = 3
-TOOL_FAILED = 4
-SEEDS = 5
-_WIDTH = 80
 _EXIT_CODES = {NoBaselines: NOTHING, NoSuchTest: USAGE, BadCollection: USAGE}
-_PYTEST_RAN = {0, 1}
-"""pytest's exit codes after which what it measured stands: all is well, tests failed."""
-
-
-class _Wrong(Exception):
-    """The command cannot do what was asked; carries the exit code."""
-
-    def __init__(self, message: str, exit_code: int = TOOL_FAILED) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -82,7 +57,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     which.add_argument("--test", nargs="+", metavar="NODEID", help="those of these tests")
     prune.add_argument("--yes", action="store_true", help="do it; without, they are only listed")
     seeding = _add(
-        acts, "seed", _seed, f"run pytest {SEEDS} times: a first baseline for tests without one"
+        acts,
+        "seed",
+        seed_pairs,
+        f"run pytest {SEEDS} times: a baseline for tests without one",
     )
     seeding.add_argument(
         "arguments",
@@ -90,8 +68,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="-- PYTEST ARGS",
         help="what to run, after a -- if an option comes first",
     )
-    taking = _add(acts, "import", _import, "record the sessions of a result file (--llmperf-json)")
-    giving = _add(acts, "export", _export, "write a result file as pytest-benchmark does")
+    taking = _add(acts, "import", import_result, "record what a result file holds (--llmperf-json)")
+    giving = _add(acts, "export", export_result, "write a result file as pytest-benchmark does")
     for each in (taking, giving):
         each.add_argument("file", type=Path, metavar="FILE.json")
         each.add_argument("--commit", metavar="ID", help="which commit was measured")
@@ -133,20 +111,12 @@ def _guarded(
     """What goes wrong is one message and an exit code."""
     try:
         return run(options)
-    except (BaselineError, _Wrong) as error:
+    except (BaselineError, Wrong) as error:
         told = f"pytest-llmperf baseline {name}: {error}"
         print(printable(told, sys.stderr.encoding), file=sys.stderr)
-        if isinstance(error, _Wrong):
+        if isinstance(error, Wrong):
             return error.exit_code
         return _EXIT_CODES.get(type(error), TOOL_FAILED)
-
-
-def _say(*lines: str) -> None:
-    print("\n".join(printable(line, sys.stdout.encoding) for line in lines), flush=True)
-
-
-def _print_json(anything: object) -> None:
-    print(json.dumps(msgspec.to_builtins(anything), indent=1))
 
 
 # Looking
@@ -171,17 +141,17 @@ def _listed(pair: Pair) -> dict[str, object]:
 def _list(options: argparse.Namespace) -> int:
     pairs = _pairs(options)
     if options.json:
-        _print_json({"pairs": [_listed(pair) for pair in pairs]})
+        print_json({"pairs": [_listed(pair) for pair in pairs]})
         return 0
-    _say(_row("", "sessions", "epoch", "centre", "noise", "mde", "latest"))
+    say(_row("", "sessions", "epoch", "centre", "noise", "mde", "latest"))
     above: list[str] = []
     for pair in pairs:
         heads = [pair.fingerprint, pair.module, f"{pair.key.test} · {_what(pair.key)}"]
         for depth, head in enumerate(heads):
             if heads[: depth + 1] != above[: depth + 1]:
-                _say(*_wrapped(head, "  " * depth))
+                say(*wrapped(head, "  " * depth))
         above = heads
-        _say(_overview_line(pair))
+        say(_overview_line(pair))
     return 0
 
 
@@ -200,7 +170,7 @@ def _overview_line(pair: Pair) -> str:
         "–" if seen.mde is None else words.percent(seen.mde),
         "–" if seen.latest is None else f"{seen.latest:%Y-%m-%d}",
     )
-    trouble = _wrapped(seen.trouble, "        ") if seen.trouble else []
+    trouble = wrapped(seen.trouble, "        ") if seen.trouble else []
     return "\n".join([row, *trouble])
 
 
@@ -213,31 +183,25 @@ def _label(metric: str) -> str:
     return BY_NAME[metric].label if metric in BY_NAME else metric
 
 
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(
-        text, _WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False
-    )
-
-
 def _show(options: argparse.Namespace) -> int:
     pairs = _pairs(options)
     if options.json:
-        _print_json({"pairs": [_listed(pair) | {"baseline": pair.baseline} for pair in pairs]})
+        print_json({"pairs": [_listed(pair) | {"baseline": pair.baseline} for pair in pairs]})
         return 0
     for index, pair in enumerate(pairs):
-        _say(*([""] if index else []), *_page(pair))
+        say(*([""] if index else []), *_page(pair))
     return 0
 
 
 def _page(pair: Pair) -> list[str]:
     head = [pair.test, f"{_label(pair.key.metric)} · {_what(pair.key)}", pair.fingerprint]
-    lines = [part for each in head for part in _wrapped(each)]
+    lines = [part for each in head for part in wrapped(each)]
     sessions = pair.baseline.sessions
     lines += _drawn(pair) if sessions else ["no sessions are kept"]
     if pair.overview.trouble:
-        lines += _wrapped(f"no centre: {pair.overview.trouble}")
+        lines += wrapped(f"no centre: {pair.overview.trouble}")
     for each in pair.baseline.epochs:
-        lines += _wrapped(_acceptance(each, pair.overview.unit))
+        lines += wrapped(_acceptance(each, pair.overview.unit))
     return lines
 
 
@@ -281,7 +245,7 @@ def _acceptance(line: EpochLine, unit: str) -> str:
 
 def _accept(options: argparse.Namespace) -> int:
     now = datetime.datetime.now(datetime.UTC)
-    by = _user()
+    by = user()
     accepted: list[tuple[Pair, EpochLine]] = []
     already: list[Pair] = []
     changes: dict[tuple[str, str], list[Line]] = {}
@@ -292,9 +256,9 @@ def _accept(options: argparse.Namespace) -> int:
         changes.setdefault((pair.fingerprint, pair.module), []).extend(lines)
         accepted += [(pair, line) for line in lines if isinstance(line, EpochLine)]
         already += [] if lines else [pair]
-    _write(options.baselines, changes)
+    write_lines(options.baselines, changes)
     if options.json:
-        _print_json(
+        print_json(
             {
                 "accepted": [{"test": pair.test, "line": line} for pair, line in accepted],
                 "already_normal": [_listed(pair) for pair in already],
@@ -302,22 +266,16 @@ def _accept(options: argparse.Namespace) -> int:
         )
         return 0
     for pair, line in accepted:
-        _say(*_wrapped(f"accepted: {pair.text}"))
-        _say(*_wrapped(_acceptance(line, pair.overview.unit), "  "))
+        say(*wrapped(f"accepted: {pair.text}"))
+        say(*wrapped(_acceptance(line, pair.overview.unit), "  "))
     for pair in already:
-        _say(*_wrapped(f"already the normal, nothing is newer: {pair.text}"))
+        say(*wrapped(f"already the normal, nothing is newer: {pair.text}"))
     return 0
-
-
-def _write(root: Path, changes: Mapping[tuple[str, str], Sequence[Line]]) -> None:
-    """By fingerprint and module: each file as a whole or not at all."""
-    for (fingerprint, module), lines in changes.items():
-        BaselineStore(root, fingerprint).update(module, lines)
 
 
 def _prune(options: argparse.Namespace) -> int:
     if options.pattern is None and options.missing is None and options.test is None:
-        raise _Wrong("say what to forget: a pattern, --test or --missing", USAGE)
+        raise Wrong("say what to forget: a pattern, --test or --missing", USAGE)
     pairs = _pairs(options)
     if options.missing is not None:
         pairs = missing(pairs, options.missing)
@@ -326,14 +284,14 @@ def _prune(options: argparse.Namespace) -> int:
     if options.yes:
         _forget(options.baselines, pairs)
     if options.json:
-        _print_json({"forgotten": options.yes, "pairs": [_listed(pair) for pair in pairs]})
+        print_json({"forgotten": options.yes, "pairs": [_listed(pair) for pair in pairs]})
         return 0
     for pair in pairs:
-        _say(*_wrapped(f"{'forgot' if options.yes else 'would forget'}: {pair.text}"))
+        say(*wrapped(f"{'forgot' if options.yes else 'would forget'}: {pair.text}"))
     if not pairs:
-        _say("nothing to forget: every test of these baselines is there")
+        say("nothing to forget: every test of these baselines is there")
     elif not options.yes:
-        _say("nothing was changed; to forget them, add --yes")
+        say("nothing was changed; to forget them, add --yes")
     return 0
 
 
@@ -341,179 +299,3 @@ def _forget(root: Path, pairs: Sequence[Pair]) -> None:
     for fingerprint, module in dict.fromkeys((pair.fingerprint, pair.module) for pair in pairs):
         keys = {p.key for p in pairs if (p.fingerprint, p.module) == (fingerprint, module)}
         BaselineStore(root, fingerprint).forget(module, keys)
-
-
-def _seed(options: argparse.Namespace) -> int:
-    arguments = options.arguments[options.arguments[:1] == ["--"] :]
-    results = []
-    with tempfile.TemporaryDirectory(prefix="pytest-llmperf-seed-") as folder:
-        for number in range(SEEDS):
-            began = time.monotonic()
-            result = _run_pytest(arguments, Path(folder) / str(number), number)
-            results.append(result)
-            took = time.monotonic() - began
-            print(
-                f"run {number + 1} of {SEEDS}: {len(_valid(result))} pairs, {took:.0f} s",
-                file=sys.stderr,
-            )
-    return _record_seed(options, results)
-
-
-def _run_pytest(arguments: Sequence[str], folder: Path, number: int) -> RunResult:
-    """One run, compared with nothing: with baselines, it would look again at what is suspect."""
-    folder.mkdir()
-    out = folder / "result.json"
-    ours = ["--llmperf", f"--llmperf-baselines={folder / 'none'}", f"--llmperf-json={out}"]
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", *ours, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="backslashreplace",
-        check=False,
-    )
-    told = f"pytest ended with exit code {ran.returncode}. It said:\n{ran.stdout}"
-    if ran.returncode not in _PYTEST_RAN or not out.exists():
-        raise _Wrong(f"run {number + 1} of {SEEDS} failed, nothing was recorded: {told}")
-    result, _ = _read_result(out)
-    if not _valid(result):
-        raise _Wrong(f"run {number + 1} of {SEEDS} measured nothing: {told}")
-    return result
-
-
-def _record_seed(options: argparse.Namespace, results: Sequence[RunResult]) -> int:
-    commit, by = _commit(), _user()
-    runs = []
-    for number, result in enumerate(results):
-        date = _date(result)
-        name = f"{date:%Y%m%dT%H%M%S}-seed-{os.getpid()}-{number}"
-        act = Act(session=name, date=date, commit=commit, by=by, accept="seed")
-        runs.append((act, _valid(result)))
-
-    def has_baseline(pair: PairResult) -> bool:
-        store = BaselineStore(options.baselines, pair.fingerprint)
-        return bool(store.read(pair.module).of(pair.key).epochs)
-
-    told = seed(runs, has_baseline)
-    _write(options.baselines, told.lines)
-    groups = {"seeded": told.seeded, "left_alone": told.left_alone, "left_out": told.left_out}
-    if options.json:
-        _print_json({what: [_named(each) for each in pairs] for what, pairs in groups.items()})
-        return 0
-    for what, why in (
-        ("seeded", f"seeded with {len(results)} runs"),
-        ("left_alone", "left alone, it has a baseline"),
-        ("left_out", "left out, it was not measured in every run"),
-    ):
-        for pair in groups[what]:
-            _say(*_wrapped(f"{why}: {pair.module}::{pair.key.test} {pair.key.metric}"))
-    return 0
-
-
-def _named(pair: PairResult) -> dict[str, object]:
-    return {"fingerprint": pair.fingerprint, "module": pair.module, "key": pair.key}
-
-
-# Files of results
-
-
-def _import(options: argparse.Namespace) -> int:
-    result, digest = _read_result(options.file)
-    pairs = [msgspec.structs.replace(pair, normal=None) for pair in _valid(result)]
-    if not pairs:
-        raise _Wrong(f"{options.file}: no pair was measured in this run", NOTHING)
-    date = _date(result)
-    # Named after the file's contents: imported twice, it is still one session.
-    name = f"{date:%Y%m%dT%H%M%S}-{digest}"
-    record(
-        options.baselines, pairs, Act(session=name, date=date, commit=options.commit, by=_user())
-    )
-    if options.json:
-        _print_json({"session": name, "recorded": [pair.key for pair in pairs]})
-        return 0
-    _say(
-        f"recorded: {len(pairs)} pair{'s'[: len(pairs) > 1]} in {options.baselines}, session {name}"
-    )
-    return 0
-
-
-def _export(options: argparse.Namespace) -> int:
-    result, _ = _read_result(options.file)
-    exported = to_pytest_benchmark(result, options.commit)
-    try:
-        options.out.write_bytes(
-            msgspec.json.format(msgspec.json.encode(exported), indent=4) + b"\n"
-        )
-    except OSError as error:
-        raise _Wrong(f"{options.out}: cannot be written: {error.strerror}") from error
-    if options.json:
-        _print_json({"written": str(options.out)})
-    else:
-        _say(f"written: {options.out}")
-    return 0
-
-
-class _Head(msgspec.Struct):
-    format: str
-    version: int
-
-
-def _read_result(path: Path) -> tuple[RunResult, str]:
-    """A result file and a digest of it. Raises _Wrong."""
-    try:
-        data = path.read_bytes()
-        head = msgspec.json.decode(data, type=_Head)
-        if (head.format, head.version) != (FORMAT, VERSION):
-            raise _Wrong(
-                f"{path}: is {head.format} {head.version}, this release reads {FORMAT} {VERSION}"
-            )
-        return msgspec.json.decode(data, type=RunResult), hashlib.sha256(data).hexdigest()[:8]
-    except OSError as error:
-        raise _Wrong(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise _Wrong(f"{path}: no result of --llmperf-json: {error}") from error
-
-
-def _valid(result: RunResult) -> list[PairResult]:
-    """Every pair of a measurement that means something."""
-    return [
-        pair
-        for test in result.tests
-        for judged in test.measurements
-        if judged.verdict is not Verdict.INVALID
-        for pair in judged.pairs
-        if pair.looks
-    ]
-
-
-def _date(result: RunResult) -> datetime.datetime:
-    try:
-        date = datetime.datetime.fromisoformat(result.created)
-    except ValueError as error:
-        raise _Wrong(f"the result's date cannot be read: {error}") from error
-    return date if date.tzinfo is not None else date.replace(tzinfo=datetime.UTC)
-
-
-def _user() -> str:
-    actor = os.environ.get("GITHUB_ACTOR")
-    if actor:
-        return actor
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
-        return f"user {os.getuid()}"
-
-
-def _commit() -> str | None:
-    """The commit that is checked out here; None where there is no git, or no commit."""
-    try:
-        asked = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return asked.stdout.strip()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import urllib.parse
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -286,6 +286,12 @@ def fingerprints(root: Path) -> tuple[str, ...]:
         _refuse_folder(error)
         raise
     return tuple(sorted(urllib.parse.unquote(each) for each in folders if each[0] != "."))
+
+
+def write_lines(root: Path, changes: Mapping[tuple[str, str], Sequence[Line]]) -> None:
+    """Update by fingerprint and module, each file whole or not at all. Raises BaselineError."""
+    for (fingerprint, module), lines in changes.items():
+        BaselineStore(root, fingerprint).update(module, lines)
 
 
 def _quoted(name: str) -> str:

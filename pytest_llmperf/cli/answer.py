@@ -1,0 +1,41 @@
+"""How does a command answer: in words, as JSON, or with what is wrong and an exit code?"""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+
+import msgspec
+
+from pytest_llmperf.cli.plot import printable
+
+USAGE = 2
+NOTHING = 3
+TOOL_FAILED = 4
+WIDTH = 80
+
+
+class Wrong(Exception):
+    """The command cannot do what was asked; carries the exit code."""
+
+    def __init__(self, message: str, exit_code: int = TOOL_FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def say(*lines: str) -> None:
+    """Print lines as far as the terminal's encoding can."""
+    print("\n".join(printable(line, sys.stdout.encoding) for line in lines), flush=True)
+
+
+def print_json(anything: object) -> None:
+    """Print facts for programs."""
+    print(json.dumps(msgspec.to_builtins(anything), indent=1))
+
+
+def wrapped(text: str, indent: str = "") -> list[str]:
+    """Lines of a terminal of 80 columns."""
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False
+    )
