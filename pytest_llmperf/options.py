@@ -124,14 +124,20 @@ def _require(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True)
 class _Option:
-    field: str
-    """Name in Settings, in the ini file (``llmperf_…``) and in the environment (``LLMPERF_…``)."""
-    help: str
-    read: Callable[[str], object]
-    metavar: str | None = None
-    nargs: Literal["?"] | None = None
+    """One option; not a dataclass, whose making every pytest run would pay for."""
+
+    def __init__(
+        self,
+        field: str,
+        help: str,  # noqa: A002 - argparse's word
+        read: Callable[[str], object],
+        metavar: str | None = None,
+        nargs: Literal["?"] | None = None,
+    ) -> None:
+        """``field``: its name in Settings, in the ini file and in the environment."""
+        self.field, self.help, self.read = field, help, read
+        self.metavar, self.nargs = metavar, nargs
 
     @property
     def flag(self) -> str:
