@@ -44,6 +44,10 @@ class Noise(msgspec.Struct, frozen=True, kw_only=True):
     """Degrees of freedom of the process's effect where it has heavy tails."""
     drift: float = 0.0
     """The machine's walk from session to session."""
+    jump: float = 0.0
+    """What a test with two speeds loses in the sessions of its slower one, unseen by the probe."""
+    jump_share: float = 0.1
+    """Of sessions, in which it is the slower one."""
     coupling: float = 0.8
     """How much of the machine's effect the tests feel."""
     probe: float = 0.003
@@ -67,6 +71,9 @@ NOISY = Noise(within=0.05, process=0.015, shared=0.015, single=0.005, probe=0.00
 """A runner on a shared host: sessions differ by 2.8 %; its probe is too blurred to be used."""
 VERY_NOISY = msgspec.structs.replace(NOISY, process=0.02, shared=0.02, single=0.010)
 """The same at 3.4 %: where the gate gives out."""
+JUMPING = Noise(jump=0.10)
+JUMPING_OFTEN = Noise(jump=0.10, jump_share=0.3)
+"""Tests with two speeds, such as those of a host that moves its guests to and fro."""
 BAD_DAY = -0.06
 """What the machine loses on a bad day, all tests alike."""
 
@@ -139,6 +146,9 @@ def draw(
     samples -= slow * generator.exponential(OUTLIER, samples.shape)
     felt = (noise.coupling * machines)[:, None, None, None, None]
     samples += process + days + felt
+    if noise.jump:
+        slower = generator.random((sessions, 1, tests, 1, 1)) < noise.jump_share
+        samples += slower * math.log1p(-noise.jump)
     blur = generator.normal(0, noise.probe, (sessions, processes, tests))
     low, medians, high = np.quantile(samples, (0.25, 0.5, 0.75), axis=-1)
     return Sessions(

@@ -3,8 +3,9 @@
     python benchmarks/gate_power.py [--quick] [--json FILE]
 
 Every session is a suite of 50 tests of two metrics with a history of its own. All decisions are
-those of `judge`, with its second look of 5 fresh processes, and of `suite_shift`; the noise is that
-of gate_noise.py, and the rivals judge the same samples. Seeds are fixed: the quick form is the
+those of `judge`, with its second look of 5 fresh processes, of `suite_shift`, and for arms that are
+measured in turns of `compare`; the noise is that of gate_noise.py, and the rivals judge the same
+samples. Seeds are fixed: the quick form is the
 beginning of the whole one, too short to resolve the rarest alarms.
 
 Intervals are Wilson's of 95 %. Pairs of one session share its day, so that they count for fewer
@@ -17,13 +18,24 @@ import math
 import multiprocessing
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+from gate_cases import (
+    CASES,
+    PROMISES,
+    SLOWER,
+    UNCHANGED,
+    Case,
+    Outcome,
+    any_red,
+    red,
+    suite,
+    suite_unsure,
+    unsure,
+)
 from gate_noise import (
-    BAD_DAY,
-    HEAVY,
     METRICS,
     NOISY,
     SAMPLES,
@@ -36,7 +48,9 @@ from gate_noise import (
     Sessions,
     draw,
 )
+from gate_pairs import show_pairs
 from gate_rivals import RIVALS
+from gate_shares import Share, share
 from paired import Benchmark, Target, option_parser
 
 from pytest_llmperf.gate import Cohort, InvocationSummary, Judgement, SessionSummary, Verdict, judge
@@ -48,159 +62,6 @@ CHUNK = 10
 """Sessions that share a seed."""
 QUICK_PART = 1 / 15
 PROCESSES = 2
-Z = statistics.NormalDist().inv_cdf(0.975)
-
-
-class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """Sessions of one kind."""
-
-    name: str
-    noise: Noise
-    history: int = 20
-    """Sessions before the one that is judged."""
-    machine: float = 0.0
-    """What its machine has lost."""
-    loss: float = 0.0
-    """What the build has lost, in all tests alike."""
-    at_mde: bool = False
-    """Each pair loses what is stated as the smallest loss that would be found."""
-    repeats: int = 600
-    """In the whole form."""
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What was said of one session."""
-
-    red: int
-    inconclusive: int
-    """Pairs."""
-    looked_again: int
-    """Tests of which either metric wanted a second look."""
-    suite: Verdict
-    mde: float
-    """The median of those stated."""
-    rivals: dict[str, int]
-    """Red pairs by each."""
-
-
-class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """Percent of some trials, with its interval."""
-
-    percent: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def text(self) -> str:
-        """``0.25 (0.11–0.58)``."""
-        percent, low, high = (round(each, 2) for each in (self.percent, self.low, self.high))
-        return f"{percent:.3g} ({low:.3g}–{high:.3g})"
-
-
-Counts = tuple[int, int]
-"""How many, of how many, in one session."""
-
-
-def any_red(seen: Outcome) -> Counts:
-    """Whether the session has a red pair."""
-    return int(seen.red > 0), 1
-
-
-def red(seen: Outcome) -> Counts:
-    """Red pairs."""
-    return seen.red, TESTS * METRICS
-
-
-def again(seen: Outcome) -> Counts:
-    """Tests measured a second time."""
-    return seen.looked_again, TESTS
-
-
-def suite(seen: Outcome) -> Counts:
-    """Whether the suite shift is red."""
-    return int(seen.suite is Verdict.REGRESSED), 1
-
-
-def unsure(seen: Outcome) -> Counts:
-    """Pairs that cannot be told: no false alarm, and no help either."""
-    return seen.inconclusive, TESTS * METRICS
-
-
-def suite_unsure(seen: Outcome) -> Counts:
-    """Whether the suite shift cannot be told."""
-    return int(seen.suite is Verdict.INCONCLUSIVE), 1
-
-
-class Row(msgspec.Struct, frozen=True):
-    """One promise."""
-
-    what: str
-    case: Case
-    count: Callable[[Outcome], Counts]
-    target: Target = Target()
-
-
-typical = Case(name="typical", noise=TYPICAL, repeats=3000)
-noisy = Case(name="noisy", noise=NOISY, repeats=2000)
-single = Case(name="single tests", noise=SINGLE, repeats=6000)
-bad_day = Case(name="bad day, typical", noise=TYPICAL, machine=BAD_DAY)
-bad_noisy = Case(name="bad day, noisy", noise=NOISY, machine=BAD_DAY)
-heavy = Case(name="heavy tails, drift", noise=HEAVY)
-twice = Case(name="twice the noise", noise=TYPICAL.scaled(2))
-very_noisy = Case(name="very noisy", noise=VERY_NOISY)
-typical_10 = Case(name="typical, 10", noise=TYPICAL, history=10, repeats=2400)
-noisy_10 = Case(name="noisy, 10", noise=NOISY, history=10, repeats=2400)
-single_10 = Case(name="single tests, 10", noise=SINGLE, history=10, repeats=2400)
-lost_3 = Case(name="3 % slower, typical", noise=TYPICAL, loss=0.03)
-lost_5 = Case(name="5 % slower, typical", noise=TYPICAL, loss=0.05, repeats=400)
-lost_10 = Case(name="10 % slower, typical", noise=TYPICAL, loss=0.10, repeats=400)
-noisy_lost_10 = Case(name="10 % slower, noisy", noise=NOISY, loss=0.10, repeats=400)
-very_noisy_lost_10 = Case(name="10 % slower, very noisy", noise=VERY_NOISY, loss=0.10, repeats=400)
-mde = Case(name="at the MDE, typical", noise=TYPICAL, at_mde=True, repeats=400)
-mde_noisy = Case(name="at the MDE, noisy", noise=NOISY, at_mde=True, repeats=400)
-mde_single = Case(name="at the MDE, single tests", noise=SINGLE, at_mde=True, repeats=400)
-UNCHANGED = (
-    typical, noisy, single, bad_day, bad_noisy, heavy, twice, very_noisy, typical_10, noisy_10,
-    single_10,
-)  # fmt: skip
-SLOWER = (lost_5, lost_10, noisy_lost_10)
-CASES = (*UNCHANGED, lost_3, *SLOWER, very_noisy_lost_10, mde, mde_noisy, mde_single)
-
-PROMISES = {
-    "false alarm in a session": (
-        Row("typical", typical, any_red, Target(most=1)),
-        Row("noisy", noisy, any_red, Target(most=3)),
-        Row("single tests' days of 1 %", single, any_red, Target(most=3)),
-        Row("bad machine day, typical", bad_day, any_red, Target(most=10)),
-        Row("bad machine day, noisy", bad_noisy, any_red, Target(most=10)),
-        Row("heavy tails, drift", heavy, any_red),
-        Row("twice the typical noise", twice, any_red),
-        Row("very noisy", very_noisy, any_red),
-        Row("10 sessions, typical", typical_10, any_red, Target(most=4)),
-        Row("10 sessions, noisy", noisy_10, any_red, Target(most=4)),
-        Row("10 sessions, single tests", single_10, any_red, Target(most=4)),
-    ),
-    "loss found in a pair": (
-        Row("3 %, typical", lost_3, red),
-        Row("5 %, typical", lost_5, red, Target(least=85)),
-        Row("10 %, typical", lost_10, red, Target(least=95)),
-        Row("10 %, noisy", noisy_lost_10, red, Target(least=55)),
-        Row("10 %, very noisy", very_noisy_lost_10, red),
-        Row("its MDE, {mde}, typical", mde, red),
-        Row("its MDE, {mde}, noisy", mde_noisy, red),
-        Row("its MDE, {mde}, single", mde_single, red),
-    ),
-    "test measured again": (
-        Row("typical", typical, again, Target(most=12)),
-        Row("noisy", noisy, again, Target(most=12)),
-        Row("single tests' days of 1 %", single, again, Target(most=12)),
-    ),
-    "suite shift is red": (
-        Row("3 % slower, typical", lost_3, suite, Target(least=90)),
-        *(Row(case.name, case, suite) for case in UNCHANGED[:8]),
-    ),
-}
 
 
 def simulate(case: Case, chunk: int) -> list[Outcome]:
@@ -254,24 +115,6 @@ def _rivals(before: Sessions, now: Sessions, loss: float) -> dict[str, int]:
     earlier = before.samples[:, 0].reshape(-1, TESTS * METRICS, SAMPLES)
     this = now.samples[0, 0].reshape(-1, SAMPLES) + math.log1p(-loss)
     return {name: int(rule(earlier, this).sum()) for name, rule in RIVALS.items()}
-
-
-def share(counts: Sequence[Counts]) -> Share:
-    """Of all sessions' counts, with the interval of Wilson (1927).
-
-    Its n is the number of independent trials whose mean would vary as the sessions' shares do
-    (Kish 1965), and no more than there were.
-    """
-    n = sum(of for _, of in counts)
-    p = sum(found for found, _ in counts) / n
-    worth = float(n)
-    spread = statistics.variance(found / of for found, of in counts) / len(counts)
-    if spread > 0 and n > len(counts):
-        worth = min(worth, p * (1 - p) / spread)
-    middle = (p + Z * Z / (2 * worth)) / (1 + Z * Z / worth)
-    half = Z / (1 + Z * Z / worth) * math.sqrt(p * (1 - p) / worth + (Z / (2 * worth)) ** 2)
-    low, high = max(middle - half, 0.0), min(middle + half, 1.0)
-    return Share(percent=100 * p, low=100 * low, high=100 * high, n=n)
 
 
 def residual_cv(noise: Noise) -> float:
@@ -361,6 +204,7 @@ def main() -> int:
         for (case, _), outcomes in zip(tasks, pool.starmap(simulate, tasks, 1), strict=True):
             seen[case.name] += outcomes
     show(benchmark, seen)
+    show_pairs(benchmark, part)
     show_rivals(benchmark, seen)
     return benchmark.finish()
 

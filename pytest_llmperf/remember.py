@@ -65,7 +65,7 @@ def remember(
         with history.History.open(url) as kept:
             kept.record(record)
             for each in accepted:
-                kept.accept(_acceptance(each, act))
+                kept.accept(history.Acceptance.of(each))
     except history.HistoryError as error:
         return str(error)
     return None
@@ -115,23 +115,3 @@ def _verdicts(test: str, judged: JudgedMeasurement) -> list[history.JudgedPair]:
             if pair.is_gated
         ),
     ]
-
-
-def _acceptance(accepted: Accepted, act: Act) -> history.Acceptance:
-    from pytest_llmperf import history
-
-    line = accepted.line
-    return history.Acceptance(
-        at=line.date,
-        fingerprint=accepted.fingerprint,
-        module=accepted.module,
-        test=line.key.test,
-        measure=line.key.measure,
-        metric=line.key.metric,
-        config=line.key.config,
-        old=line.old,
-        new=line.new,
-        reason=line.reason,
-        by=act.by,
-        commit=act.commit,
-    )

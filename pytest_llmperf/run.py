@@ -26,6 +26,7 @@ from pytest_llmperf.fixtures import SESSION
 from pytest_llmperf.gate.baseline import BaselineError
 from pytest_llmperf.gate.pair import PairResult, split_nodeid
 from pytest_llmperf.gate.recording import Accepted, Act, record
+from pytest_llmperf.gate.suite import SuiteShift
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Hardware
@@ -71,6 +72,7 @@ class Run:
         self._json_written = False
         self._collected: dict[str, set[str]] = {}
         """Module → its tests, before any was deselected."""
+        self._shifts: list[SuiteShift] = []
         self._recorded = ""
         self._accepted: list[Accepted] = []
         self._began = time.monotonic()
@@ -139,7 +141,8 @@ class Run:
         outcome = yield
         if not (xdist.is_worker(self._config) or self._config.option.collectonly):
             try:
-                tell(self._config, self.session.gatekeeper.suite(self._pairs()))
+                self._shifts = self.session.gatekeeper.suite(self._pairs())
+                tell(self._config, self._shifts, strict=self._settings.strict)
             except BaselineError as error:
                 self._notes.append(f"suite shift: {error}")
         return outcome
@@ -242,6 +245,7 @@ class Run:
             strict=self._settings.strict,
             hardware=self._hardware,
             tests=self._tests(),
+            suite_shifts=self._shifts,
             notes=self._notes,
         )
 

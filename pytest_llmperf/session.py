@@ -16,9 +16,8 @@ from pytest_llmperf.gate.baseline import BaselineError
 from pytest_llmperf.gate.budget import Limits
 from pytest_llmperf.gate.comparison import Arm, RatioLimit
 from pytest_llmperf.gate.contract import judge_contract, wants_confirmation
-from pytest_llmperf.gate.gatekeeper import Gatekeeper, Suspect
+from pytest_llmperf.gate.gatekeeper import Gatekeeper, Suspect, looked_again, looks_wanted
 from pytest_llmperf.gate.metric import BY_NAME
-from pytest_llmperf.gate.verdict import SECOND_LOOKS_CPU, SECOND_LOOKS_GPU
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.lease import LeaseError, cpu_lease
 from pytest_llmperf.hardware.requirement import Requirement, unmet
@@ -225,11 +224,7 @@ class RunningTest:
             suspects = self._compare(measured)
             near = wants_confirmation(measured.measurement, self.limits)
             fresh = self._second_look(measured, suspects, near=near) if may_confirm else []
-            if fresh:
-                suspects = [
-                    each.looked_at(fresh) if each.judgement.wants_second_look else each
-                    for each in suspects
-                ]
+            suspects = looked_again(suspects, fresh)
             confirmation = fresh[0] if fresh and near else None
             contract = judge_contract(measured.measurement, self.limits, confirmation)
             pairs = [each.result(measured.measurement) for each in suspects]
@@ -238,9 +233,8 @@ class RunningTest:
 
     def _compare(self, measured: Measured) -> list[Suspect]:
         """Each pair of a measurement with its baseline, as far as one look tells."""
-        hardware = self.session.hardware
-        on_cpu = measured.measurement.engine.device == "cpu"
-        fingerprint = hardware.cpu_fingerprint if on_cpu else hardware.fingerprint
+        device = measured.measurement.engine.device
+        fingerprint = self.session.hardware.fingerprint_of(device)
         with _explained():
             return self.session.gatekeeper.look(
                 self.nodeid, measured.measurement, fingerprint, self.limits.max_regression
@@ -250,13 +244,10 @@ class RunningTest:
         self, measured: Measured, suspects: Sequence[Suspect], *, near: bool
     ) -> list[Measurement]:
         """What fresh workers measure; none where nobody wants it."""
-        wanted = self.session.settings.second_look
-        doubted = [each for each in suspects if each.is_gated and each.judgement.wants_second_look]
-        if wanted == 0 or not (near or doubted):
-            return []
-        on_cpu = measured.measurement.engine.device == "cpu"
-        looks = wanted or (SECOND_LOOKS_CPU if on_cpu else SECOND_LOOKS_GPU)
-        looks = looks if any(not each.is_size for each in doubted) else 1
+        most = self.session.settings.second_look
+        looks = looks_wanted(suspects, measured.measurement.engine.device, most)
+        if near and most != 0:
+            looks = max(looks, 1)
         loading, plan, name = measured.loading, measured.plan, measured.measurement.name
         what = f"looks again at {loading.spec.source}"
         return [

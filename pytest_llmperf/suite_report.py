@@ -11,16 +11,16 @@ from typing import Literal
 import pytest
 
 from pytest_llmperf.gate.suite import SuiteShift
-from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.gate.verdict import Verdict, worst
 from pytest_llmperf.report import words
 
 NODEID = "llmperf::suite-shift"
 
 
 def shift_text(shift: SuiteShift) -> str:
-    """Why it is red."""
-    assert shift.effect is not None
-    assert shift.needed is not None
+    """Why it is not green."""
+    if shift.effect is None or shift.needed is None:
+        return f"suite inconclusive: {shift.reason}"
     return (
         f"suite regressed: the median of {shift.pairs} pairs is {words.change(shift.effect)} "
         f"against its baselines\n"
@@ -30,25 +30,34 @@ def shift_text(shift: SuiteShift) -> str:
     )
 
 
-def tell(config: pytest.Config, shifts: list[SuiteShift]) -> None:
-    """Report the verdict, if there was enough to judge; the worst where there are several."""
+def tell(config: pytest.Config, shifts: list[SuiteShift], *, strict: bool) -> None:
+    """Report the verdict, if there was enough to judge; the worst where there are several.
+
+    What could not be decided counts as a skipped test, and as a failed one if ``strict``.
+    """
     judged = [shift for shift in shifts if shift.verdict is not Verdict.NO_BASELINE]
     if not judged:
         return
-    worst = min(judged, key=lambda shift: shift.effect or 0.0)
-    red = worst.verdict is Verdict.REGRESSED
-    for when in ("setup", "call", "teardown"):
-        config.hook.pytest_runtest_logreport(
-            report=_report(when, shift_text(worst) if red and when == "call" else None)
-        )
+    verdict = worst([shift.verdict for shift in judged])
+    shift = min(
+        (shift for shift in judged if shift.verdict is verdict),
+        key=lambda shift: shift.effect or 0.0,
+    )
+    call = _report("call")
+    if verdict.fails(strict=strict):
+        call.outcome, call.longrepr = "failed", shift_text(shift)
+    elif verdict is Verdict.INCONCLUSIVE:
+        call.outcome, call.longrepr = "skipped", (NODEID, 0, f"Skipped: {shift_text(shift)}")
+    for report in (_report("setup"), call, _report("teardown")):
+        config.hook.pytest_runtest_logreport(report=report)
 
 
-def _report(when: Literal["setup", "call", "teardown"], text: str | None) -> pytest.TestReport:
+def _report(when: Literal["setup", "call", "teardown"]) -> pytest.TestReport:
     return pytest.TestReport(
         nodeid=NODEID,
         location=("llmperf", None, "suite-shift"),
         keywords={},
-        outcome="passed" if text is None else "failed",
-        longrepr=text,
+        outcome="passed",
+        longrepr=None,
         when=when,
     )

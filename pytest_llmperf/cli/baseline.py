@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pytest_llmperf.cli.answer import NOTHING, TOOL_FAILED, USAGE, Wrong, print_json, say, wrapped
-from pytest_llmperf.cli.baseline_files import SEEDS, export_result, import_result, seed_pairs
+from pytest_llmperf.cli.baseline_files import export_result, import_result
+from pytest_llmperf.cli.baseline_seed import SEEDS, seed_pairs
 from pytest_llmperf.cli.plot import Band, Dot, can_show, plot, printable
 from pytest_llmperf.gate.baseline import BaselineError, EpochLine, Line, PairKey, SessionLine
 from pytest_llmperf.gate.baseline_acts import accept_latest
@@ -27,6 +28,7 @@ from pytest_llmperf.gate.baseline_find import (
     of_tests,
 )
 from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.gate.recording import Accepted
 from pytest_llmperf.gate.verdict import TOLERANCE
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.origin import user
@@ -45,6 +47,12 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     accept = _add(acts, "accept", _accept, "the latest session is the new normal")
     accept.add_argument("pattern", help="part of the test's node id")
     accept.add_argument("--reason", type=_reason, required=True, metavar="WHY")
+    accept.add_argument(
+        "--history",
+        default=os.environ.get("LLMPERF_HISTORY") or None,
+        metavar="URL|off",
+        help="where it is written down, as --llmperf-history takes it",
+    )
     prune = _add(acts, "prune", _prune, "forget pairs")
     prune.add_argument("pattern", nargs="?", help="part of the test's node id")
     which = prune.add_mutually_exclusive_group()
@@ -257,6 +265,7 @@ def _accept(options: argparse.Namespace) -> int:
         accepted += [(pair, line) for line in lines if isinstance(line, EpochLine)]
         already += [] if lines else [pair]
     write_lines(options.baselines, changes)
+    _remember(options.history, accepted)
     if options.json:
         print_json(
             {
@@ -271,6 +280,22 @@ def _accept(options: argparse.Namespace) -> int:
     for pair in already:
         say(*wrapped(f"already the normal, nothing is newer: {pair.text}"))
     return 0
+
+
+def _remember(url: str | None, accepted: Sequence[tuple[Pair, EpochLine]]) -> None:
+    """The baseline is what counts: a history that cannot be written is a note."""
+    if url == "off" or not accepted:
+        return
+    # Not at the top: this imports SQLAlchemy, which takes longer than any other command.
+    from pytest_llmperf.history import Acceptance, History, HistoryError
+
+    try:
+        with History.open(url) as history:
+            for pair, line in accepted:
+                told = Accepted(fingerprint=pair.fingerprint, module=pair.module, line=line)
+                history.accept(Acceptance.of(told))
+    except HistoryError as error:
+        print(f"note: history: {error}", file=sys.stderr)
 
 
 def _prune(options: argparse.Namespace) -> int:

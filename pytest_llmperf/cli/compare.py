@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-import sys
-import tempfile
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
-from pytest_llmperf.backends.registry import BackendError
-from pytest_llmperf.child import Undead
-from pytest_llmperf.cli.run import (
-    NOTHING_MEASURED,
-    TOOL_FAILED,
-    USAGE,
-    default_backend,
-    progress_line,
+from pytest_llmperf.cli.arguments import (
+    add_plan,
+    add_workload,
+    plan_of,
     read_option,
-    read_samples,
-    read_seconds,
+    workload_of,
 )
+from pytest_llmperf.cli.workbench import TROUBLES, Workbench, complain
 from pytest_llmperf.comparing import compare, read_ratio_limits
-from pytest_llmperf.gate.budget import BadLimit
 from pytest_llmperf.gate.comparison import Arm
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.detect import detect
-from pytest_llmperf.hardware.lease import LeaseError, cpu_lease
-from pytest_llmperf.measure import Instruments, Measurement, Plan, Workload, measure
-from pytest_llmperf.models import ModelError, ModelSpec, ModelUnavailable
+from pytest_llmperf.measure import Measurement
+from pytest_llmperf.models import ModelSpec
 from pytest_llmperf.report.comparison import comparison_line
 from pytest_llmperf.report.result import Comparison
-from pytest_llmperf.worker.errors import EngineNotInstalled, EngineRefusal, WorkerError
-from pytest_llmperf.worker.loading import Loading, choose, prepare
-from pytest_llmperf.worker.pool import WorkerPool
+from pytest_llmperf.worker.loading import Loading
 
 _BROKEN = 1
 
@@ -58,13 +45,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "pytest-llmperf, too",
     )
     parser.add_argument("--metric", default="decode_tps", choices=sorted(BY_NAME), metavar="NAME")
-    for name, value in (("prompt_tokens", 512), ("new_tokens", 128), ("batch", 1), ("depth", 0)):
-        flag = "--" + name.replace("_", "-")
-        parser.add_argument(flag, type=int, default=value, metavar="N", help=f"({value})")
-    plan = Plan()
-    parser.add_argument("--samples", type=read_samples, default=plan.samples, metavar="N")
-    parser.add_argument("--time-budget", type=read_seconds, default=plan.time_budget_s, metavar="S")
-    parser.add_argument("--timeout", type=read_seconds, default=plan.timeout_s, metavar="S")
+    add_workload(parser, "prompt_tokens", "new_tokens", "batch", "depth")
+    add_plan(parser)
     parser.add_argument("--min-speedup", type=float, metavar="X", help="A is X times as fast")
     parser.add_argument("--max-slowdown", metavar="5%%", help="A is at most so much slower")
     parser.add_argument("--max-memory-ratio", type=float, metavar="X")
@@ -74,17 +56,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def run(options: argparse.Namespace) -> int:
     """Compare and print; see :func:`pytest_llmperf.cli.main` for the exit codes."""
-    say = progress_line()
     try:
-        compared = _compare(options, say)
-    except (ModelUnavailable, EngineNotInstalled) as error:
-        return _complain(error, NOTHING_MEASURED)
-    except (ValueError, BackendError, BadLimit, EngineRefusal, ModelError) as error:
-        return _complain(error, USAGE)
-    except (WorkerError, LeaseError, Undead) as error:
-        return _complain(error, TOOL_FAILED)
-    finally:
-        say("")
+        compared = _compare(options)
+    except TROUBLES as error:
+        return complain("compare", error)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(compared), indent=1).decode())
     else:
@@ -93,58 +68,30 @@ def run(options: argparse.Namespace) -> int:
     return _BROKEN if broken else 0
 
 
-def _compare(options: argparse.Namespace, say: Callable[[str], None]) -> Comparison:
+def _compare(options: argparse.Namespace) -> Comparison:
     limits = read_ratio_limits(options.min_speedup, options.max_slowdown)
-    workload = Workload(
-        prompt_tokens=options.prompt_tokens,
-        new_tokens=options.new_tokens,
-        batch=options.batch,
-        depth=options.depth,
-    )
-    plan = Plan(
-        samples=options.samples, time_budget_s=options.time_budget, timeout_s=options.timeout
-    )
-    instruments = Instruments(detect())
-    folder = Path(tempfile.mkdtemp(prefix="pytest-llmperf-compare-"))
-    pool = WorkerPool(folder, instruments)
-    with cpu_lease(on_wait=lambda: say("waits for another measurement on this machine")):
-        try:
-            a = _prepare(options.a, options, None, say)
-            text = options.a.partition(",")[0] + options.b if options.b[:1] == "," else options.b
-            text = text.rstrip(",")
-            arms: dict[Arm, Loading] = {
-                "a": a,
-                "b": _prepare(text, options, options.arm_python, say),
-            }
+    workload, plan = workload_of(options), plan_of(options)
+    text = options.a.partition(",")[0] + options.b if options.b[:1] == "," else options.b
+    text = text.rstrip(",")
+    python = options.arm_python
+    labels: dict[Arm, str] = {"a": options.a, "b": f"{text} in {python}" if python else text}
+    with Workbench("compare", detect()) as bench:
+        arms: dict[Arm, Loading] = {
+            "a": _prepare(bench, options.a, options, None),
+            "b": _prepare(bench, text, options, python),
+        }
 
-            def measure_arm(arm: Arm, pair: int) -> Measurement:
-                what = f"pair {pair + 1}, {arm.upper()}"
-                model = pool.fresh(arms[arm], pair, lambda phase: say(f"{what}: {phase}"))
-                return measure(
-                    model, workload, plan, instruments, progress=lambda at: say(f"{what}: {at}")
-                )
+        def measure_arm(arm: Arm, pair: int) -> Measurement:
+            what = f"pair {pair + 1}, {arm.upper()}"
+            return bench.measure(arms[arm], workload, plan, invocation=pair, what=what)
 
-            labels: dict[Arm, str] = {
-                "a": options.a,
-                "b": f"{text} in {options.arm_python}" if options.arm_python else text,
-            }
-            found = compare(
-                measure_arm, "compare", labels, options.metric, limits, options.max_memory_ratio
-            )
-        finally:
-            try:
-                pool.close()
-            finally:
-                instruments.close()
-    for trouble in pool.bad_exits:
-        print(f"note: {trouble}", file=sys.stderr)
-    if not pool.bad_exits:  # else the log that was just named has to stay
-        shutil.rmtree(folder, ignore_errors=True)
-    return found
+        return compare(
+            measure_arm, "compare", labels, options.metric, limits, options.max_memory_ratio
+        )
 
 
 def _prepare(
-    text: str, options: argparse.Namespace, python: str | None, say: Callable[[str], None]
+    bench: Workbench, text: str, options: argparse.Namespace, python: str | None
 ) -> Loading:
     """``MODEL,name=value,…``. Raises ValueError for what does not read so."""
     source, *words = text.split(",")
@@ -152,19 +99,16 @@ def _prepare(
         given = dict(read_option(word) for word in words if word)
     except argparse.ArgumentTypeError as error:
         raise ValueError(f"{text!r}: {error}") from None
-    quantization = given.pop("quantization", None)
-    backend = given.pop("backend", None) or options.backend or default_backend(source)
     if python is not None and not Path(python).is_file():
         raise ValueError(f"--arm-python={python}: there is no such file")
-    adapter, chosen = choose(str(backend), given, python)
-    loading = prepare(
+    quantization, backend = given.pop("quantization", None), given.pop("backend", None)
+    return bench.prepare(
         ModelSpec(source, None if quantization is None else str(quantization)),
-        adapter,
-        chosen,
+        options.backend if backend is None else str(backend),
+        given,
         timeout_s=options.timeout,
-        progress=lambda stage, part: say(f"{stage} {part:.0%}"),
+        python=python,
     )
-    return replace(loading, python=python)
 
 
 def _page(compared: Comparison) -> str:
@@ -180,8 +124,3 @@ def _page(compared: Comparison) -> str:
 
 def _why(reason: str) -> str:
     return f" ({reason})" if reason else ""
-
-
-def _complain(error: Exception, exit_code: int) -> int:
-    print(f"pytest-llmperf compare: {error}", file=sys.stderr)
-    return exit_code

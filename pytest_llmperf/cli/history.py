@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
 import functools
-import json
 import os
 import sys
 import textwrap
@@ -17,6 +15,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pytest_llmperf.cli.answer import (
+    NOTHING,
+    TOOL_FAILED,
+    USAGE,
+    WIDTH,
+    Wrong,
+    print_json,
+    say,
+    wrapped,
+)
 from pytest_llmperf.cli.plot import Dot, can_show, plot, printable
 from pytest_llmperf.gate.baseline_find import nearest
 from pytest_llmperf.gate.metric import BY_NAME
@@ -24,24 +32,11 @@ from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.report import words
 
 if TYPE_CHECKING:  # they import SQLAlchemy, which takes longer than any other command
-    from pytest_llmperf.history import Point, SessionFacts
-    from pytest_llmperf.history.database import Database
+    from pytest_llmperf.history import History, Point, SessionFacts
 
-USAGE = 2
-NOTHING = 3
-TOOL_FAILED = 4
 _OFF = "off"
-_WIDTH = 80
 _LIMIT = 20
 _POINTS = 50
-
-
-class _Wrong(Exception):
-    """The command cannot do what was asked; carries the exit code."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -61,7 +56,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _add(
     acts: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
-    run: Callable[[Database, argparse.Namespace], int],
+    run: Callable[[History, argparse.Namespace], int],
     told: str,
 ) -> argparse.ArgumentParser:
     parser = acts.add_parser(name, help=told, description=told)
@@ -90,40 +85,29 @@ def _date(text: str) -> datetime.datetime:
 
 
 def _guarded(
-    run: Callable[[Database, argparse.Namespace], int], name: str, options: argparse.Namespace
+    run: Callable[[History, argparse.Namespace], int], name: str, options: argparse.Namespace
 ) -> int:
     """What goes wrong is one message and an exit code."""
-    from pytest_llmperf.history import HistoryError
-    from pytest_llmperf.history.database import Database
+    from pytest_llmperf.history import History, HistoryError
 
     try:
         if options.url == _OFF:
-            raise _Wrong("the history is off; name a database with --url", USAGE)
-        with contextlib.closing(Database.open(options.url)) as database:
-            return run(database, options)
-    except (HistoryError, _Wrong) as error:
+            raise Wrong("the history is off; name a database with --url", USAGE)
+        with History.open(options.url) as history:
+            return run(history, options)
+    except (HistoryError, Wrong) as error:
         told = f"pytest-llmperf history {name}: {error}"
         print(printable(told, sys.stderr.encoding), file=sys.stderr)
-        return error.exit_code if isinstance(error, _Wrong) else TOOL_FAILED
+        return error.exit_code if isinstance(error, Wrong) else TOOL_FAILED
 
 
-def _say(*lines: str) -> None:
-    print("\n".join(printable(line, sys.stdout.encoding) for line in lines))
-
-
-def _print_json(anything: object) -> None:
-    print(json.dumps(msgspec.to_builtins(anything), indent=1))
-
-
-def _list(database: Database, options: argparse.Namespace) -> int:
-    from pytest_llmperf.history import History
-
-    sessions = History(database).sessions(options.limit)
+def _list(history: History, options: argparse.Namespace) -> int:
+    sessions = history.sessions(options.limit)
     if not sessions:
-        raise _Wrong(f"{database.name} holds no sessions yet", NOTHING)
-    counts = _verdicts(database, [each.id for each in sessions])
+        raise Wrong(f"{history.name} holds no sessions yet", NOTHING)
+    counts = history.verdict_counts([each.id for each in sessions])
     if options.json:
-        _print_json(
+        print_json(
             {
                 "sessions": [
                     msgspec.to_builtins(each) | {"verdicts": counts.get(each.id, {})}
@@ -133,9 +117,9 @@ def _list(database: Database, options: argparse.Namespace) -> int:
         )
         return 0
     for fingerprint, members in groupby(sessions, key=lambda each: each.fingerprint):
-        _say(fingerprint)
+        say(fingerprint)
         for each in members:
-            _say(*_session_lines(each, counts.get(each.id, Counter())))
+            say(*_session_lines(each, counts.get(each.id, Counter())))
     return 0
 
 
@@ -144,27 +128,24 @@ def _session_lines(session: SessionFacts, verdicts: Counter[str]) -> list[str]:
     told = ", ".join(f"{count} {name}" for count, name in ordered) or "nothing was judged"
     commit = (session.commit or "–")[:12]
     head = f"  {session.started_at:%Y-%m-%d %H:%M}  {commit:<12}  exit {session.exit_status}  "
-    return textwrap.wrap(told, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
+    return textwrap.wrap(told, WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
 
 
-def _show(database: Database, options: argparse.Namespace) -> int:
-    from pytest_llmperf.history import History
-
-    history = History(database)
+def _show(history: History, options: argparse.Namespace) -> int:
     found = [
         (test, measure, points)
-        for test, measure in _measured(database, options.test)
+        for test, measure in _named(history, options.test)
         if (points := history.latest(test, measure, options.metric, options.limit))
     ]
     if not found:
-        raise _Wrong(f"{options.metric} was not measured by {options.test}", NOTHING)
+        raise Wrong(f"{options.metric} was not measured by {options.test}", NOTHING)
     if options.json:
         series = [{"test": t, "measure": m, "points": points} for t, m, points in found]
-        _print_json({"metric": options.metric, "series": series})
+        print_json({"metric": options.metric, "series": series})
         return 0
     pages = [page for each in found for page in _pages(*each, options.metric)]
     for index, page in enumerate(pages):
-        _say(*([""] if index else []), *page)
+        say(*([""] if index else []), *page)
     return 0
 
 
@@ -181,67 +162,31 @@ def _pages(test: str, measure: str, points: Sequence[Point], metric: str) -> Ite
             Dot(point.median, point.started_at, point.verdict or "not judged") for point in series
         ]
         yield [
-            *(line for head in heads for line in _wrapped(head)),
+            *(line for head in heads for line in wrapped(head)),
             "",
             *plot(dots, unicode=can_show(sys.stdout.encoding)),
-            *_wrapped(f"latest {value}, {latest.engine_version}, commit {latest.commit or '–'}"),
+            *wrapped(f"latest {value}, {latest.engine_version}, commit {latest.commit or '–'}"),
         ]
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-
-
-def _prune(database: Database, options: argparse.Namespace) -> int:
-    from pytest_llmperf.history import History
-
-    forgotten = History(database).prune(options.before)
+def _prune(history: History, options: argparse.Namespace) -> int:
+    forgotten = history.prune(options.before)
     if options.json:
-        _print_json({"forgotten": forgotten, "before": options.before})
+        print_json({"forgotten": forgotten, "before": options.before})
     else:
         what = f"{forgotten} session{'s'[: forgotten != 1]}"
-        _say(f"forgot {what} that began before {options.before:%Y-%m-%d %H:%M %Z}")
+        say(f"forgot {what} that began before {options.before:%Y-%m-%d %H:%M %Z}")
     return 0
 
 
-def _verdicts(database: Database, sessions: Sequence[str]) -> dict[str, Counter[str]]:
-    """How many measurements of each session had which verdict."""
-    from sqlalchemy import func, select
-
-    from pytest_llmperf.history import schema
-
-    session, verdict = schema.session.c, schema.verdict.c
-    query = (
-        select(session.id, verdict.verdict, func.count())
-        .join_from(schema.session, schema.verdict, verdict.session == session.key)
-        .where(session.id.in_(sessions), verdict.metric.is_(None))
-        .group_by(session.id, verdict.verdict)
-    )
-    found: dict[str, Counter[str]] = {}
-    with database.transaction("read it") as connection:
-        for name, judged, count in connection.execute(query):
-            found.setdefault(name, Counter())[judged] = count
-    return found
-
-
-def _measured(database: Database, pattern: str) -> list[tuple[str, str]]:
-    """Tests and measurements: that of this name, else those with it in theirs. Raises _Wrong."""
-    from sqlalchemy import select
-
-    from pytest_llmperf.history import schema
-
-    invocation = schema.invocation.c
-    every = select(invocation.test, invocation.measure).distinct()
-    every = every.order_by(invocation.test, invocation.measure)
-    with database.transaction("read it") as connection:
-        exact = [tuple(row) for row in connection.execute(every.where(invocation.test == pattern))]
-        if exact:
-            return exact
-        known = [tuple(row) for row in connection.execute(every)]
+def _named(history: History, pattern: str) -> list[tuple[str, str]]:
+    """Tests and measurements: that of this name, else those with it in theirs. Raises Wrong."""
+    known = history.measured()
     if not known:
-        raise _Wrong(f"{database.name} holds no measurements yet", NOTHING)
-    found = [(test, measure) for test, measure in known if pattern in test]
+        raise Wrong(f"{history.name} holds no measurements yet", NOTHING)
+    exact = [(test, measure) for test, measure in known if test == pattern]
+    found = exact or [(test, measure) for test, measure in known if pattern in test]
     if not found:
         near = ", ".join(nearest(pattern, {test for test, _ in known}))
-        raise _Wrong(f"no test has {pattern!r} in its name; near: {near}", USAGE)
+        raise Wrong(f"no test has {pattern!r} in its name; near: {near}", USAGE)
     return found

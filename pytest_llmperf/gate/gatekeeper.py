@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from pytest_llmperf.gate.baseline import Baseline, PairKey
 from pytest_llmperf.gate.baseline_file import BaselineStore
 from pytest_llmperf.gate.machine import conditions_of
@@ -25,7 +27,14 @@ from pytest_llmperf.gate.size import judge_size
 from pytest_llmperf.gate.statistics import Cohort, cohort_of, counted, estimate
 from pytest_llmperf.gate.suite import SuiteShift, suite_shift
 from pytest_llmperf.gate.summary import InvocationSummary
-from pytest_llmperf.gate.verdict import LEAST_SESSIONS, TOLERANCE, Judgement, judge
+from pytest_llmperf.gate.verdict import (
+    LEAST_SESSIONS,
+    SECOND_LOOKS_CPU,
+    SECOND_LOOKS_GPU,
+    TOLERANCE,
+    Judgement,
+    judge,
+)
 from pytest_llmperf.measure import Measurement
 
 
@@ -82,6 +91,28 @@ class Suspect:
             conditions=conditions_of(measurement),
             software={measurement.backend: measurement.version},
         )
+
+
+def looks_wanted(suspects: Sequence[Suspect], device: str, most: int | None = None) -> int:
+    """How many fresh workers are to look again; 0: nothing is in doubt.
+
+    ``most``: what the user asked for instead of the usual number.
+    """
+    doubted = [each for each in suspects if each.is_gated and each.judgement.wants_second_look]
+    if not doubted:
+        return 0
+    if all(each.is_size for each in doubted):
+        return 1 if most is None else min(1, most)
+    usual = SECOND_LOOKS_CPU if device == "cpu" else SECOND_LOOKS_GPU
+    return usual if most is None else most
+
+
+def looked_again(suspects: Sequence[Suspect], fresh: Sequence[Measurement]) -> list[Suspect]:
+    """Those in doubt judged once more, all others as they were."""
+    return [
+        each.looked_at(fresh) if each.judgement.wants_second_look and fresh else each
+        for each in suspects
+    ]
 
 
 def _judge(
@@ -152,7 +183,8 @@ class Gatekeeper:
                 and pair.key.metric in SPEEDS
                 and (pair.module, pair.key) in known
             ]
-            found.append(suite_shift([(history, pair.looks[0]) for history, pair in dated]))
+            shift = suite_shift([(history, pair.looks[0]) for history, pair in dated])
+            found.append(msgspec.structs.replace(shift, fingerprint=fingerprint))
         return found
 
     def orphans(

@@ -10,13 +10,20 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from pytest_llmperf.gate.statistics import came_and_went
+from pytest_llmperf.hardware.calibration import Calibration
 from pytest_llmperf.measure import Measurement
 
 LEAST_SESSIONS = 3
 LEAST_WALL_S = 0.3
 """Shares of less time than this are those of a few ticks of the kernel's clock."""
 _MADS = 5 * 1.4826
+QUARTILES_OF_NORMAL = 1.349
+"""Their distance, in standard deviations."""
+_MEDIAN_ERROR = 1.2533
+"""A median's standard error is so many times a mean's: √(π/2)."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class _Watched:
     words: str
     least: float
     unit: str = "%"
+    may_return: bool = False
+    """Whether what came and went several times is the machine's habit, and no change."""
 
 
 _WATCHED = {
@@ -38,6 +47,7 @@ _WATCHED = {
     "thermal": _Watched("it was slowed by heat or a hardware limit", 0.01),
     "faults": _Watched("major page faults", 30.0, ""),
     "neighbours": _Watched("other compute processes on the GPU", 0.5, ""),
+    "bandwidth_change": _Watched("the memory bandwidth changed meanwhile", 0.1, may_return=True),
 }
 
 
@@ -59,35 +69,91 @@ def conditions_of(measurement: Measurement) -> dict[str, float]:
             found[name] = None if cores is None else cores / seen.cores
     if measurement.gpu_conditions:
         found["neighbours"] = float(sum(len(gpu.neighbours) for gpu in measurement.gpu_conditions))
-    if measurement.probe is not None:
-        found["bandwidth"] = measurement.probe.bandwidth_best
+    if measurement.probes:
+        found["bandwidth"] = max(probe.bandwidth_best for probe in measurement.probes)
+    if len(measurement.probes) > 1:
+        found["bandwidth_change"] = math.expm1(_between(measurement.probes))
     return {name: value for name, value in found.items() if value is not None}
 
 
-def changes(now: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
-    """What is beyond the test's own history, one sentence each; nothing where it is too young."""
+def probe_of(measurement: Measurement) -> tuple[float | None, float | None]:
+    """The log of the machine's bandwidth around a measurement, and its standard error.
+
+    Of two probes the mean. Its error is that of their repeats, or half of what they differ by,
+    where that is more: the machine did not stand still.
+    """
+    probes = measurement.probes
+    if not probes:
+        return None, None
+    within = math.hypot(*(_error(probe) for probe in probes)) / len(probes)
+    middle = statistics.fmean(math.log(probe.bandwidth_median) for probe in probes)
+    return middle, max(within, _between(probes) / 2)
+
+
+def _error(probe: Calibration) -> float:
+    spread = (probe.bandwidth_high - probe.bandwidth_low) / QUARTILES_OF_NORMAL
+    return _MEDIAN_ERROR * spread / probe.bandwidth_median / math.sqrt(probe.repeats)
+
+
+def _between(probes: Sequence[Calibration]) -> float:
+    """By how much they differ, on the log scale."""
+    rates = [probe.bandwidth_median for probe in probes]
+    return math.log(max(rates) / min(rates))
+
+
+class Earlier(NamedTuple):
+    """The conditions of one earlier session of the epoch."""
+
+    conditions: Mapping[str, float]
+    is_flagged: bool
+    """Whether something was unlike its own history then."""
+
+
+def changes(now: Mapping[str, float], history: Sequence[Earlier]) -> tuple[str, ...]:
+    """What is beyond the test's own history, one sentence each; nothing where it is too young.
+
+    Usual is what unflagged sessions show. ``history``: oldest first.
+    """
     found = []
     for name, watched in _WATCHED.items():
-        usual = [each[name] for each in history if name in each]
+        usual = _usual(name, history)
         if name not in now or len(usual) < LEAST_SESSIONS:
             continue
         middle = statistics.median(usual)
         spread = statistics.median(abs(each - middle) for each in usual)
-        if now[name] > middle + max(watched.least, _MADS * spread):
+        most = max(watched.least, _MADS * spread)
+        if watched.may_return:
+            most += came_and_went([each - middle - most for each in _every(name, history)])
+        if now[name] > middle + most:
             found.append(
                 f"{watched.words}: {_said(now[name], watched)}, usually {_said(middle, watched)}"
             )
     return (*found, *_bandwidth(now, history))
 
 
-def _bandwidth(now: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
-    """A machine that is faster by a fifth is another one, too."""
-    usual = [each["bandwidth"] for each in history if "bandwidth" in each]
+def _usual(name: str, history: Sequence[Earlier]) -> list[float]:
+    return _every(name, [each for each in history if not each.is_flagged])
+
+
+def _every(name: str, history: Sequence[Earlier]) -> list[float]:
+    return [each.conditions[name] for each in history if name in each.conditions]
+
+
+def _bandwidth(now: Mapping[str, float], history: Sequence[Earlier]) -> tuple[str, ...]:
+    """A machine that is faster by a fifth is another one, too.
+
+    One that jumps to and fro is not: it has two speeds, and the noise of its tests shows that.
+    """
+    usual = _usual("bandwidth", history)
     if "bandwidth" not in now or len(usual) < LEAST_SESSIONS:
         return ()
     middle = statistics.median(usual)
     spread = statistics.median(abs(math.log(each / middle)) for each in usual)
-    if abs(math.log(now["bandwidth"] / middle)) <= max(math.log(1.2), 3.5 * spread):
+    most = max(math.log(1.2), 3.5 * spread)
+    distance = math.log(now["bandwidth"] / middle)
+    sign = math.copysign(1.0, distance)
+    every = [sign * math.log(each / middle) for each in _every("bandwidth", history)]
+    if abs(distance) <= most + came_and_went([each - most for each in every]):
         return ()
     return (
         f"the memory bandwidth is {now['bandwidth'] / 1e9:.1f} GB/s, usually {middle / 1e9:.1f}",

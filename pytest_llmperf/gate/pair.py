@@ -9,7 +9,13 @@ from collections.abc import Sequence
 import msgspec
 
 from pytest_llmperf.gate.baseline import Baseline, PairKey
-from pytest_llmperf.gate.machine import changes, conditions_of
+from pytest_llmperf.gate.machine import (
+    QUARTILES_OF_NORMAL,
+    Earlier,
+    changes,
+    conditions_of,
+    probe_of,
+)
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.summary import InvocationSummary
 from pytest_llmperf.gate.verdict import Judgement, Verdict, is_clear
@@ -19,9 +25,6 @@ from pytest_llmperf.measure.quantity import percentile
 SPEEDS = ("decode_tps", "prefill_tps")
 SIZES = ("ram", "vram")
 """Compared where they are exact: the ends of a bound may move while the truth does not."""
-_QUARTILES_OF_NORMAL = 1.349
-_MEDIAN_ERROR = 1.2533
-"""A median's standard error is so many times a mean's: √(π/2)."""
 
 
 class PairResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,20 +98,18 @@ def summarize(measurement: Measurement, metric: str, baseline: Baseline) -> Invo
     quantity = measurement.metrics[metric]
     sign = 1.0 if BY_NAME[metric].better == "higher" else -1.0
     logs = sorted(math.log(value) for value in quantity.values or [quantity.median])
-    probe = measurement.probe
-    probe_cv = None
-    if probe is not None:
-        spread = (probe.bandwidth_high - probe.bandwidth_low) / _QUARTILES_OF_NORMAL
-        probe_cv = _MEDIAN_ERROR * spread / probe.bandwidth_median / math.sqrt(probe.repeats)
+    log_probe, probe_cv = probe_of(measurement)
     epoch = baseline.next_epoch - 1  # what went before was another machine, or another build
     earlier = [
-        each.conditions for each in baseline.sessions if each.epoch == epoch and not each.guard
+        Earlier(each.conditions, bool(each.guard))
+        for each in baseline.sessions
+        if each.epoch == epoch
     ]
     return InvocationSummary(
         log_value=sign * statistics.median(logs),
-        spread=(percentile(logs, 75) - percentile(logs, 25)) / _QUARTILES_OF_NORMAL,
+        spread=(percentile(logs, 75) - percentile(logs, 25)) / QUARTILES_OF_NORMAL,
         n=len(logs),
-        log_probe=None if probe is None else math.log(probe.bandwidth_median),
+        log_probe=log_probe,
         probe_cv=probe_cv,
         guard=changes(conditions_of(measurement), earlier),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -39,6 +40,11 @@ MOST_PROBE_CV = 0.01
 
 MOST_LOG = 100.0
 
+RETURNED_SHARE = 2 / 3
+"""A loss is like an earlier one that was at least so large a share of it."""
+_MANY_SESSIONS = 10
+"""From so many sessions on, one loss that came and went is an outlier and no habit."""
+
 PROBE_DROP = 0.04
 PROBE_DROP_MADS = 3.5
 
@@ -66,6 +72,9 @@ class Noise(msgspec.Struct, frozen=True, kw_only=True):
     """Degrees of freedom of ``sigma``."""
     probe_weight: float
     """β: how much of the probe's change the value follows."""
+    returned: tuple[float, float]
+    """The largest loss and the largest gain, as distances from the centre, that earlier sessions
+    of the epoch had more often than an outlier would, and lost again. Both at least 0."""
 
 
 def t_quantile(share: float, freedom: float) -> float:
@@ -183,7 +192,30 @@ def estimate(
         error=sigma * math.sqrt(1 + 1.57 / ways),
         freedom=freedom,
         probe_weight=weight,
+        returned=_returned([adjusted(each, weight) - centre for each in now[-NOISE_SESSIONS:]]),
     )
+
+
+def _returned(distances: Sequence[float]) -> tuple[float, float]:
+    """Of a pair that jumps between two speeds, the jump in either direction."""
+    allowed = int(len(distances) >= _MANY_SESSIONS)
+    return (
+        came_and_went([-each for each in distances], allowed),
+        came_and_went(distances, allowed),
+    )
+
+
+def came_and_went(heights: Sequence[float], allowed: int = 1) -> float:
+    """The largest height that was reached, and left again, more than ``allowed`` times.
+
+    ``heights`` in the order of time. What was reached and stays does not count: that is a change,
+    and no habit. 0: there is none.
+    """
+    for height in sorted((each for each in heights if each > 0), reverse=True):
+        reached = [each >= height for each in heights]
+        if sum(now and not later for now, later in pairwise(reached)) > allowed:
+            return height
+    return 0.0
 
 
 def _prior(cohort: Cohort | None) -> tuple[float, int]:
@@ -241,7 +273,10 @@ def probe_drop(history: Sequence[SessionSummary], log_probe: float | None) -> st
     if len(seen) < SEEDED_SESSIONS:
         return None
     middle = statistics.median(seen)
-    most = max(-math.log1p(-PROBE_DROP), PROBE_DROP_MADS * mad(seen, middle))
+    every = [each.log_probe for each in current(history) if each.log_probe is not None]
+    least = -math.log1p(-PROBE_DROP)
+    habit = came_and_went([middle - each for each in every])
+    most = max(least, PROBE_DROP_MADS * mad(seen, middle), habit + least if habit > least else 0)
     if middle - log_probe <= most:
         return None
     return (

@@ -49,6 +49,8 @@ class SuiteShift(msgspec.Struct, frozen=True, kw_only=True):
     pairs: int = 0
     sessions: int = 0
     reason: str = ""
+    fingerprint: str = ""
+    """Of the machine, where several were measured on."""
 
 
 def suite_shift(pairs: Sequence[tuple[Sequence[Dated], InvocationSummary]]) -> SuiteShift:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from pytest_llmperf.gate.statistics import (
+    RETURNED_SHARE,
     Cohort,
     Noise,
     adjusted_mean,
@@ -76,6 +77,7 @@ class Cause(enum.StrEnum):
     SUSPECT = "suspect"
     DISTURBED = "disturbed"
     UNSURE = "unsure"
+    RETURNING = "returning"
     UNDERPOWERED = "underpowered"
 
 
@@ -170,6 +172,7 @@ class _Told:
         alpha = _FALSE_RED / max(1, cohort.pairs if cohort is not None else 1)
         alpha = min(max(alpha, _LEAST_ALPHA), _MOST_ALPHA)
         self._certain = t_quantile(1 - alpha, noise.freedom) * noise.error
+        self._usual_loss, self._usual_gain = (each / RETURNED_SHARE for each in noise.returned)
         self._border = math.log1p(-tolerance)
 
     def screened(self) -> Judgement:
@@ -185,16 +188,23 @@ class _Told:
         """After the second look."""
         if self._distance >= self._border:
             return self._improved_or_passed()
-        if self._distance + self._certain < 0:
-            return self.judgement(Verdict.REGRESSED)
-        reason = (
-            f"{-math.expm1(self._distance):.1%} worse, and sessions of this test differ too much "
-            f"to be sure: {-math.expm1(-self._certain):.1%} would be"
-        )
-        return self.judgement(Verdict.INCONCLUSIVE, Cause.UNSURE, reason)
+        worse = f"{-math.expm1(self._distance):.1%} worse"
+        if self._distance + self._certain >= 0:
+            reason = (
+                f"{worse}, and sessions of this test differ too much to be sure: "
+                f"{-math.expm1(-self._certain):.1%} would be"
+            )
+            return self.judgement(Verdict.INCONCLUSIVE, Cause.UNSURE, reason)
+        if self._distance + self._usual_loss >= 0:
+            reason = (
+                f"{worse}, and losses of {-math.expm1(-self._noise.returned[0]):.1%} and more "
+                "came and went by themselves in earlier sessions"
+            )
+            return self.judgement(Verdict.INCONCLUSIVE, Cause.RETURNING, reason)
+        return self.judgement(Verdict.REGRESSED)
 
     def _improved_or_passed(self) -> Judgement:
-        if self._distance > -self._border and self._distance - self._certain > 0:
+        if self._distance > max(-self._border, self._certain, self._usual_gain):
             return self.judgement(Verdict.IMPROVED)
         passed = self.judgement(Verdict.PASSED)
         if passed.mde is not None and passed.mde > 2 * self._tolerance:
@@ -206,7 +216,7 @@ class _Told:
         """A verdict with its numbers."""
         noise = self._noise
         half = t_quantile(_INTERVAL, noise.freedom) * noise.error
-        needed = max(-self._border, self._certain)
+        needed = max(-self._border, self._certain, self._usual_loss)
         found = needed + t_quantile(_POWER, noise.freedom) * noise.error
         return Judgement(
             verdict=verdict,

@@ -114,6 +114,10 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True):
     cpu_fingerprint: str
     """The same for a run that uses the CPU only; equal to ``fingerprint`` without a GPU."""
 
+    def fingerprint_of(self, device: str) -> str:
+        """That of a run whose engine computed on ``device``, as engines name it."""
+        return self.cpu_fingerprint if device == "cpu" else self.fingerprint
+
     @property
     def gpus(self) -> tuple[Accelerator, ...]:
         """The accelerators on which engines run models by default."""

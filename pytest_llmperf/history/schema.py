@@ -7,7 +7,7 @@ got when they were written, never by a time: clocks are set back.
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from sqlalchemy import (
@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 
 from pytest_llmperf.gate import Verdict
+from pytest_llmperf.gate.recording import Accepted
 from pytest_llmperf.measure import Quantity
 
 FORMAT = "pytest-llmperf-history"
@@ -140,6 +141,25 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     by: str
     commit: str | None
+
+    @classmethod
+    def of(cls, accepted: Accepted) -> Self:
+        """As a baseline holds it."""
+        line = accepted.line
+        return cls(
+            at=line.date,
+            fingerprint=accepted.fingerprint,
+            module=accepted.module,
+            test=line.key.test,
+            measure=line.key.measure,
+            metric=line.key.metric,
+            config=line.key.config,
+            old=line.old,
+            new=line.new,
+            reason=line.reason,
+            by=line.accepted_by,
+            commit=line.commit,
+        )
 
 
 class _Utc(TypeDecorator[datetime.datetime]):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, and_, delete, insert, or_, select
+from sqlalchemy import Connection, RowMapping, delete, insert, select
 
 from pytest_llmperf.gate import Verdict
-from pytest_llmperf.history import schema
+from pytest_llmperf.history import queries, schema
 from pytest_llmperf.history.database import PATIENCE_S, Database
 from pytest_llmperf.history.schema import Acceptance, Invocation, SessionFacts, SessionRecord
 
@@ -113,8 +114,8 @@ class History:
         within a session counts by its last run.
         """
         with self._database.transaction("read it") as connection:
-            looks = _looks(connection, test, measure, metric, limit)
-            verdicts = _verdicts(connection, test, measure, metric, list(looks))
+            looks = queries.looks(connection, test, measure, metric, limit)
+            verdicts = queries.verdicts(connection, test, measure, metric, list(looks))
             return [_point(rows, verdicts.get(key)) for key, rows in looks.items()]
 
     def sessions(self, limit: int = _LATEST) -> list[SessionFacts]:
@@ -122,6 +123,16 @@ class History:
         wanted = select(schema.session).order_by(schema.session.c.key.desc()).limit(limit)
         with self._database.transaction("read it") as connection:
             return [_read(row, SessionFacts) for row in connection.execute(wanted).mappings()]
+
+    def verdict_counts(self, sessions: Sequence[str]) -> dict[str, Counter[str]]:
+        """How many measurements of each session had which verdict."""
+        with self._database.transaction("read it") as connection:
+            return queries.verdict_counts(connection, sessions)
+
+    def measured(self) -> list[tuple[str, str]]:
+        """Every test and measurement there ever was, in order."""
+        with self._database.transaction("read it") as connection:
+            return queries.measured(connection)
 
     def accept(self, acceptance: Acceptance) -> None:
         """Write down that a value became the new normal."""
@@ -195,64 +206,6 @@ def _sample_rows(invocation: int, metric: str, taken: Sequence[float]) -> list[d
 
 def _json(anything: object) -> str:
     return msgspec.json.encode(anything).decode()
-
-
-def _looks(
-    connection: Connection, test: str, measure: str, metric: str, limit: int
-) -> dict[int, list[RowMapping]]:
-    """First and second looks by the key of their session, newest session first."""
-    session, invocation, value = schema.session.c, schema.invocation.c, schema.value.c
-    looks = schema.invocation.join(schema.value, value.invocation == invocation.key)
-    wanted = and_(invocation.test == test, invocation.measure == measure, value.metric == metric)
-    last = (
-        select(invocation.session.label("key"))
-        .select_from(looks)
-        .where(wanted)
-        .distinct()
-        .order_by(invocation.session.desc())
-        .limit(limit)
-        .subquery()
-    )
-    query = (
-        select(
-            session.key,
-            session.id.label("session"),
-            *(session.started_at, session.commit, session.fingerprint),
-            *(invocation.engine_version, invocation.config, invocation.number),
-            *(value.unit, value.median, value.low, value.high, value.n),
-        )
-        .select_from(last)
-        .join(schema.session, session.key == last.c.key)
-        .join(schema.invocation, invocation.session == last.c.key)
-        .join(schema.value, value.invocation == invocation.key)
-        .where(wanted)
-        .order_by(session.key.desc(), invocation.key)
-    )
-    found: dict[int, list[RowMapping]] = {}
-    for row in connection.execute(query).mappings():
-        if row["number"] == 0 or row["key"] not in found:
-            found[row["key"]] = []
-        found[row["key"]].append(row)
-    return found
-
-
-def _verdicts(
-    connection: Connection, test: str, measure: str, metric: str, sessions: list[int]
-) -> dict[int, str]:
-    """By the key of the session; the metric's own goes before the whole measurement's."""
-    verdict = schema.verdict.c
-    is_own = verdict.metric.is_not(None)
-    query = (
-        select(verdict.session, verdict.verdict)
-        .where(
-            verdict.session.in_(sessions),
-            verdict.test == test,
-            verdict.measure == measure,
-            or_(verdict.metric == metric, verdict.metric.is_(None)),
-        )
-        .order_by(is_own, verdict.key)
-    )
-    return {row.session: row.verdict for row in connection.execute(query)}
 
 
 def _point(looks: Sequence[RowMapping], verdict: str | None) -> Point:

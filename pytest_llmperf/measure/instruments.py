@@ -106,10 +106,20 @@ class Instruments(Surroundings):
             traffic, model.engine, workload, samples, calibrations, uncalibrated=why
         )
 
-    def latest_probe(self, device: str) -> Calibration | None:
-        """Of the device that computes; None: there is none."""
-        probes, _ = self._of_device(device)
-        return probes[-1] if probes else None
+    def probes_around(self, model: LoadedModel) -> tuple[Calibration | None, Calibration | None]:
+        """Of what computes, the latest probe and one of now, when the samples have been taken.
+
+        GPUs are not probed again: it takes some ten times as long, and they hold the model.
+        """
+        if model.files is None:
+            return None, None
+        probes, _ = self._of_device(model.engine.device)
+        before = probes[-1] if probes else None
+        if before is None or model.engine.device != "cpu":
+            return before, None
+        known = len(self._cpu)
+        self._calibrate_cpu()
+        return before, self._cpu[-1] if len(self._cpu) > known else None
 
     def _of_device(self, device: str) -> tuple[Sequence[Calibration], str]:
         """The probes of the device that computes, or why there are none."""

@@ -76,6 +76,10 @@ def measure(
     except InvalidSample as error:
         invalid, findings, samples = str(error), [], []
     seen = observer.finish(valid=invalid is None)
+    wall_s = time.monotonic() - began
+    if progress is not None:
+        progress("probes the machine")
+    probe, probe_after = instruments.probes_around(model)
     clocks = compare_clocks(samples)
     changed = changed_since(model.loading.stamps)
     roofline = _place(model, workload, samples, instruments, changed)
@@ -95,7 +99,8 @@ def measure(
         engine=model.engine,
         workload=workload,
         requested=model.loading.requested,
-        probe=instruments.latest_probe(model.engine.device),
+        probe=probe,
+        probe_after=probe_after,
         invocation=model.invocation,
         warmup_samples=len(warmup),
         steady=is_steady(warmup),
@@ -110,7 +115,7 @@ def measure(
         clocks=clocks,
         findings=findings,
         invalid=invalid,
-        wall_s=time.monotonic() - began,
+        wall_s=wall_s,
     )
 
 

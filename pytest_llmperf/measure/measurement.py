@@ -37,6 +37,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """Options of the engine that were asked for and are not its usual ones."""
     probe: Calibration | None = None
     """The latest probe of what computes, from before the load; None: not probed."""
+    probe_after: Calibration | None = None
+    """Of a CPU, one more right after the samples."""
     invocation: int
     warmup_samples: int
     steady: bool
@@ -63,6 +65,11 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """Why the numbers mean nothing, when they do not."""
     wall_s: float = 0.0
     """What the whole measurement took on the wall clock, the load left out."""
+
+    @property
+    def probes(self) -> list[Calibration]:
+        """Those there are, in order."""
+        return [each for each in (self.probe, self.probe_after) if each is not None]
 
     @property
     def ttft(self) -> Quantity:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 EVERY_S = 10.0
 """Without a terminal, a line is printed at most this often."""
 _REDRAW_S = 0.1
-_CLEAR = "\r\x1b[2K"
+CLEAR = "\r\x1b[2K"
 
 
 class Progress:
@@ -50,7 +50,7 @@ class Progress:
         lead = "" if self._shown else "\n"
         self._shown = True
         width = max(20, reporter._tw.fullwidth - 1)
-        self._draw(f"{lead}{_CLEAR}{f'llmperf: {text}'[:width]}")
+        self._draw(f"{lead}{CLEAR}{f'llmperf: {text}'[:width]}")
 
     def clear(self) -> None:
         """Take the line away and go back to where pytest was writing."""
@@ -59,7 +59,7 @@ class Progress:
             self._shown = False
             column = reporter._tw.width_of_current_line
             back = f"\x1b[{column}C" if column else ""
-            self._draw(f"{_CLEAR}\x1b[1A\r{back}")
+            self._draw(f"{CLEAR}\x1b[1A\r{back}")
 
     def _draw(self, text: str) -> None:
         """Write past pytest's own count of columns, which must not know of the line."""

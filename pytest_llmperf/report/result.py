@@ -13,6 +13,7 @@ import msgspec
 
 from pytest_llmperf.gate.contract import Contract
 from pytest_llmperf.gate.pair import PairResult
+from pytest_llmperf.gate.suite import SuiteShift
 from pytest_llmperf.gate.verdict import Verdict, worst
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.measure import Measurement
@@ -108,6 +109,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool
     hardware: Hardware
     tests: list[JudgedTest]
+    suite_shifts: list[SuiteShift] = []
+    """All pairs together, one verdict for each fingerprint that was measured."""
     notes: list[str]
     """What went wrong beside the tests, such as an engine that crashed on leaving."""
 
@@ -183,6 +186,29 @@ def write_json(result: RunResult, path: Path) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+class NoResult(ValueError):
+    """A file is no result of this release; the message names it and says why."""
+
+
+class _Head(msgspec.Struct):
+    format: str
+    version: int
+
+
+def read_json(path: Path) -> RunResult:
+    """What :func:`write_json` wrote. Raises OSError, NoResult."""
+    data = path.read_bytes()
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+        if (head.format, head.version) == (FORMAT, VERSION):
+            return msgspec.json.decode(data, type=RunResult)
+    except (ValueError, RecursionError) as error:
+        raise NoResult(f"{path}: no result of --llmperf-json: {error}") from error
+    raise NoResult(
+        f"{path}: is {head.format} {head.version}, this release reads {FORMAT} {VERSION}"
+    )
 
 
 def schema() -> dict[str, object]:

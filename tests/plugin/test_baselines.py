@@ -251,7 +251,7 @@ def probed(monkeypatch):
     probe = msgspec.structs.replace(
         PROBE, bandwidth_best=rate, bandwidth_median=rate, bandwidth_low=rate, bandwidth_high=rate
     )
-    monkeypatch.setattr(instruments.Instruments, "latest_probe", lambda self, device: probe)
+    monkeypatch.setattr(instruments.Instruments, "probes_around", lambda *_: (probe, probe))
 """
 
 

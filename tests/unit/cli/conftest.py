@@ -30,6 +30,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("pytest_llmperf.cli.baseline.detect", lambda: here)
     monkeypatch.delenv("GITHUB_ACTOR", raising=False)
     monkeypatch.setenv("LOGNAME", "ann")
+    monkeypatch.setenv("LLMPERF_HISTORY", f"sqlite:///{tmp_path / 'history.db'}")
     return tmp_path / "baselines"
 
 

@@ -14,6 +14,7 @@ from pytest_llmperf import cli
 from pytest_llmperf.gate.baseline import Line, PairKey
 from pytest_llmperf.gate.baseline_file import BaselineStore
 from pytest_llmperf.gate.statistics import current
+from pytest_llmperf.history import History
 from tests.unit.cli.baselines import (
     CHAT,
     CONFIG,
@@ -270,6 +271,23 @@ def test_accepting_twice_changes_nothing_the_second_time(store: BaselineStore, a
     assert second[0] == 0
     assert second[1].startswith("already the normal, nothing is newer:")
     assert store.path(MODULE).read_bytes() == data
+
+
+def test_an_acceptance_is_in_the_history(
+    store: BaselineStore, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask("accept", "long", "--reason", "a faster kernel")[0] == 0
+    with History.open(f"sqlite:///{tmp_path / 'history.db'}") as history:
+        (kept,) = history.acceptances()
+    assert (kept.test, kept.metric, kept.reason, kept.by) == (
+        "test_long", "decode_tps", "a faster kernel", "ann",
+    )  # fmt: skip
+    monkeypatch.setenv("LLMPERF_HISTORY", f"sqlite:///{tmp_path / 'none' / 'history.db'}")
+    (tmp_path / "none").write_text("a file where the folder should be")
+    code, out, err = ask("accept", "chat[Q4", "--reason", "x")
+    assert code == 0
+    assert out.startswith("accepted: ")
+    assert err.startswith("note: history: ")
 
 
 def test_accept_as_json(store: BaselineStore, ask: Ask) -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from pytest_llmperf import cli
-from pytest_llmperf.cli.run import default_backend
+from pytest_llmperf.cli.workbench import default_backend
+
+
+@pytest.fixture(autouse=True)
+def own_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripted engine measures nothing, so that it need not wait for who does."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
 
 FAKE = ["run", "synthetic:any", "--backend", "fake", "--samples", "5"]
 
@@ -101,7 +108,7 @@ def test_the_files_choose_the_backend(tmp_path: Path, made: str, backend: str) -
 
 
 def test_a_synthetic_model_runs_on_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_llmperf.cli.run.installed_version", lambda _: "1.0")
+    monkeypatch.setattr("pytest_llmperf.cli.workbench.installed_version", lambda _: "1.0")
     assert default_backend("synthetic:llama-15m") == "llama-cpp"
-    monkeypatch.setattr("pytest_llmperf.cli.run.installed_version", lambda _: None)
+    monkeypatch.setattr("pytest_llmperf.cli.workbench.installed_version", lambda _: None)
     assert default_backend("synthetic:llama-15m") == "transformers"

@@ -18,7 +18,8 @@ import pytest
 
 from pytest_llmperf.backends import find_backend
 from pytest_llmperf.cli import selftest
-from pytest_llmperf.cli.run import NOTHING_MEASURED, TOOL_FAILED
+from pytest_llmperf.cli.answer import NOTHING, TOOL_FAILED
+from pytest_llmperf.cli.workbench import Workbench
 
 STEADY = ("--backend", "fake", "--sessions", "7", "-o", "noise_cv=0.003")
 PROGRAM = """
@@ -151,14 +152,18 @@ def test_the_long_form_has_a_column_for_each_model(capsys: pytest.CaptureFixture
 def test_each_form_has_its_number_of_sessions(
     flags: tuple[str, ...], sessions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Told by the command that is interrupted in its first one."""
+    """Told by a trial that is interrupted before its first one."""
     seen = []
 
-    def interrupted(trial: selftest.Trial, _: object) -> None:
-        seen.append(trial.planned)
-        raise KeyboardInterrupt
+    class Interrupted(selftest.Trial):
+        def __init__(self, bench: Workbench, planned: int, baselines: Path) -> None:
+            super().__init__(bench, planned, baselines)
+            seen.append(planned)
 
-    monkeypatch.setattr(selftest.Trial, "measure", interrupted)
+        def measure(self, _: object) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(selftest, "Trial", Interrupted)
     assert command(*flags, "--backend", "fake") == TOOL_FAILED
     assert seen == [sessions]
 
@@ -169,7 +174,7 @@ def test_no_engine_is_nothing_measured(
     for name in ("llama-cpp", "transformers"):
         backend = find_backend(name)
         monkeypatch.setattr(type(backend), "distribution", "no-such-package-for-llmperf")
-    assert command() == NOTHING_MEASURED
+    assert command() == NOTHING
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err == (

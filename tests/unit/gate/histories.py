@@ -91,6 +91,11 @@ def changed(past: Sequence[SessionSummary], at: int, **facts: Any) -> list[Sessi
     return [*past[:at], msgspec.structs.replace(past[at], **facts), *past[at + 1 :]]
 
 
+def jumping(sessions: int, depth: float, *at: int, **facts: Any) -> list[SessionSummary]:
+    """A past without noise, but for the sessions ``at`` which a loss of ``depth`` was there."""
+    return history([-depth if each in at else 0.0 for each in range(sessions)], **facts)
+
+
 def looked_twice(
     past: Sequence[SessionSummary], offset: float, probe: float | None = None, **options: Any
 ) -> Judgement:
@@ -103,12 +108,13 @@ def a_past(draw: random.Random) -> list[SessionSummary]:
     """Any: young or old, quiet or wild, probed or not, seeded, accepted anew."""
     sigma = draw.choice([0.0, 0.003, 0.02, 0.3, 3.0])
     probed, epochs = draw.random() < 0.7, draw.choice([1, 1, 2, 5])
+    jump, jumps = draw.choice([0.0, 0.0, 0.15]), draw.choice([0.1, 0.3])
     past = []
     for each in range(draw.randrange(45)):
         machine = draw.gauss(0.0, draw.choice([0.0, 0.02]))
         past.append(
             session(
-                draw.gauss(0.8 * machine, sigma),
+                draw.gauss(0.8 * machine, sigma) - jump * (draw.random() < jumps),
                 machine if probed and draw.random() < 0.98 else None,
                 probe_cv=draw.choice([None, 0.004, 0.5]) if draw.random() < 0.1 else 0.004,
                 guard=("neighbours",) if draw.random() < 0.1 else (),

@@ -19,6 +19,7 @@ from tests.unit.gate.histories import (
     coupled,
     history,
     invocation,
+    jumping,
     level,
     looked_twice,
     lower,
@@ -383,3 +384,68 @@ def test_a_pass_that_would_have_missed_much_says_so(tolerance: float, said: bool
     reason = "underpowered: a loss of less than 7% may go unseen"
     assert judged.cause is (Cause.UNDERPOWERED if said else None)
     assert judged.reasons == ((reason,) if said else ())
+
+
+# Losses that came and went
+
+
+@pytest.mark.parametrize(
+    ("at", "verdict"),
+    [
+        ((), Verdict.REGRESSED),
+        ((4,), Verdict.REGRESSED),
+        ((4, 5, 6), Verdict.REGRESSED),
+        ((4, 18, 19), Verdict.REGRESSED),
+        ((16, 17, 18, 19), Verdict.REGRESSED),
+        ((4, 9), Verdict.INCONCLUSIVE),
+        ((4, 9, 18, 19), Verdict.INCONCLUSIVE),
+    ],
+)
+def test_what_came_and_went_twice_is_no_regression(at: tuple[int, ...], verdict: Verdict) -> None:
+    """One episode is an outlier, or a loss that was mended; one that stays is still the same."""
+    judged = looked_twice(jumping(20, 0.2, *at), -0.2, cohort=QUIET)
+    assert judged.verdict is verdict
+    if verdict is Verdict.INCONCLUSIVE:
+        assert judged.cause is Cause.RETURNING
+        (reason,) = judged.reasons
+        assert reason.startswith("18.1% worse, and losses of 18.1% and more came and went by")
+
+
+@pytest.mark.parametrize(("sessions", "verdict"), [(9, "INCONCLUSIVE"), (10, "REGRESSED")])
+def test_once_is_enough_while_the_history_is_young(sessions: int, verdict: str) -> None:
+    assert looked_twice(jumping(sessions, 0.2, 3), -0.25, cohort=QUIET).verdict == verdict
+
+
+@pytest.mark.parametrize(("loss", "verdict"), [(0.299, "INCONCLUSIVE"), (0.301, "REGRESSED")])
+def test_a_loss_half_as_large_again_is_another_one(loss: float, verdict: str) -> None:
+    assert looked_twice(jumping(20, 0.2, 4, 9), -loss, cohort=QUIET).verdict == verdict
+
+
+def test_the_mde_knows_of_what_comes_and_goes() -> None:
+    steady = judge(jumping(20, 0.2, 4), invocation(), cohort=QUIET)
+    jumps = judge(jumping(20, 0.2, 4, 9), invocation(), cohort=QUIET)
+    assert steady.mde is not None
+    assert jumps.mde is not None
+    assert steady.mde < 0.2
+    assert jumps.mde > -math.expm1(-0.3)
+
+
+def test_a_gain_that_came_and_went_twice_is_none() -> None:
+    once, twice = jumping(20, -0.2, 4), jumping(20, -0.2, 4, 9)
+    assert judge(once, invocation(0.2), cohort=QUIET).verdict is Verdict.IMPROVED
+    assert judge(twice, invocation(0.2), cohort=QUIET).verdict is Verdict.PASSED
+
+
+def test_a_new_epoch_forgets_what_came_and_went() -> None:
+    old = jumping(10, 0.2, 2, 4, 6)
+    new = level(10, epoch=1)
+    assert looked_twice([*old, *new], -0.5, cohort=QUIET).verdict is Verdict.REGRESSED
+
+
+def test_a_probe_that_fell_and_came_back_twice_is_a_habit() -> None:
+    calm = [0.0] * 18
+    once, twice, stays = [*calm, -0.5, 0.0], [*calm[:-1], -0.5, 0, -0.5, 0], [*calm, -0.5, -0.5]
+    for probes, told in ((once, True), (twice, False), (stays, True)):
+        past = history([0.0] * len(probes), probes)
+        judged = judge(past, invocation(0.0, -0.5), cohort=QUIET)
+        assert (judged.cause is Cause.MACHINE_CHANGED) is told

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
 
-from pytest_llmperf.backends import find_backend
+from pytest_llmperf.backends import EngineFacts, find_backend
 from pytest_llmperf.hardware.calibration import Calibration
 from pytest_llmperf.hardware.facts import Accelerator, Hardware
 from pytest_llmperf.hardware.gpu_watch import GpuWatch
@@ -15,6 +17,7 @@ from pytest_llmperf.measure import instruments
 from pytest_llmperf.measure.instruments import Instruments
 from pytest_llmperf.models import ModelSpec
 from pytest_llmperf.worker.loading import Loading
+from pytest_llmperf.worker.pool import LoadedModel
 from tests.unit.measure.test_roofline import PROBE
 from tests.unit.report.test_result import laptop
 from tests.unit.worker.test_messages import FILES
@@ -27,14 +30,15 @@ class Probes:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made: list[str] = []
+        self.cpu: Calibration | str = PROBE
         self.gpus: tuple[Calibration, ...] | str = (CARD,)
         monkeypatch.setattr(instruments, "calibrate_cpu", self._cpu)
         monkeypatch.setattr(instruments, "calibrate_cuda", self._cuda)
         monkeypatch.setattr(GpuWatch, "start", GpuWatch)
 
-    def _cpu(self, *_: object) -> Calibration:
+    def _cpu(self, *_: object) -> Calibration | str:
         self.made.append("cpu")
-        return PROBE
+        return self.cpu
 
     def _cuda(self) -> tuple[Calibration, ...] | str:
         self.made.append("gpu")
@@ -72,6 +76,37 @@ def test_the_accused_device_is_probed_again(card: Hardware, probes: Probes) -> N
     machine.calibrate("gpu")
     machine.calibrate("cpu")
     assert probes.made == ["gpu", "gpu", "cpu"]
+
+
+def loaded(path: Path, device: str) -> LoadedModel:
+    """All that a probe asks of a model."""
+    return cast("LoadedModel", SimpleNamespace(
+        files=loading(path).files, engine=EngineFacts(device=device, vocab_size=1, context_tokens=1, options={})
+    ))  # fmt: skip
+
+
+def test_a_cpu_is_probed_before_and_after_the_samples(
+    card: Hardware, probes: Probes, tmp_path: Path
+) -> None:
+    machine = Instruments(card)
+    model = loaded(tmp_path / "model.gguf", "cpu")
+    assert machine.probes_around(model) == (None, None)
+    machine.before_start(loading(tmp_path / "model.gguf"), alone=True)
+    probes.made.clear()
+    assert machine.probes_around(model) == (PROBE, PROBE)
+    assert probes.made == ["cpu"]
+    probes.cpu = "the memory bandwidth is not known: the probe was killed"
+    assert machine.probes_around(model) == (PROBE, None)
+
+
+def test_a_gpu_is_not_probed_while_it_holds_a_model(
+    card: Hardware, probes: Probes, tmp_path: Path
+) -> None:
+    machine = Instruments(card)
+    machine.before_start(loading(tmp_path / "model.gguf"), alone=True)
+    probes.made.clear()
+    assert machine.probes_around(loaded(tmp_path / "model.gguf", "cuda:0")) == (CARD, None)
+    assert probes.made == []
 
 
 def test_without_a_gpu_none_is_probed(tmp_path: Path, probes: Probes) -> None:

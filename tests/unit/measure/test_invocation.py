@@ -324,6 +324,7 @@ def test_progress_names_every_request() -> None:
         *(f"warm-up {i}" for i in range(1, 7)),
         *(f"sample {i} of 5" for i in range(1, 6)),
         "memory by phase",
+        "probes the machine",
     ]
 
 

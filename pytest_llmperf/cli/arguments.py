@@ -1,0 +1,81 @@
+"""What do the commands that measure take, and how is it read?"""
+
+from __future__ import annotations
+
+import argparse
+
+import msgspec
+
+from pytest_llmperf.measure import Plan, Workload
+
+
+def add_workload(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Declare ``--prompt-tokens`` and whatever else of a workload can be chosen."""
+    defaults = Workload()
+    for name in names:
+        value = getattr(defaults, name)
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(flag, type=int, default=value, metavar="N", help=f"({value})")
+
+
+def workload_of(options: argparse.Namespace) -> Workload:
+    """Raises ValueError for a workload that cannot be."""
+    names = Workload.__struct_fields__
+    return Workload(**{name: getattr(options, name) for name in names if hasattr(options, name)})
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """Declare how much is measured."""
+    plan = Plan()
+    parser.add_argument("--samples", type=read_samples, default=plan.samples, metavar="N")
+    parser.add_argument("--time-budget", type=read_seconds, default=plan.time_budget_s, metavar="S")
+    parser.add_argument("--timeout", type=read_seconds, default=plan.timeout_s, metavar="S")
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """What :func:`add_plan` declared."""
+    return Plan(
+        samples=options.samples, time_budget_s=options.time_budget, timeout_s=options.timeout
+    )
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Declare ``-o``."""
+    parser.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        type=read_option,
+        metavar="NAME=VALUE",
+        help="an option of the engine, such as n_threads=4; repeatable",
+    )
+
+
+def read_samples(text: str) -> int:
+    """How many samples a measurement takes. Raises ArgumentTypeError."""
+    if not text.isdecimal() or not 5 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError("must be a whole number within 5 and 1000")
+    return int(text)
+
+
+def read_seconds(text: str) -> float:
+    """A span of time. Raises ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number of seconds greater than 0")
+    return value
+
+
+def read_option(text: str) -> tuple[str, object]:
+    """``n_threads=4``: the value is read as JSON, else taken as text. Raises ArgumentTypeError."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return name, value

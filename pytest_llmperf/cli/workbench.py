@@ -1,0 +1,154 @@
+"""With what do the commands measure, and what becomes of what goes wrong?"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from pytest_llmperf.backends import find_backend, installed_version
+from pytest_llmperf.backends.registry import BackendError
+from pytest_llmperf.child import Undead
+from pytest_llmperf.cli.answer import NOTHING, TOOL_FAILED, USAGE
+from pytest_llmperf.cli.progress import Progress
+from pytest_llmperf.gate.baseline import BaselineError
+from pytest_llmperf.gate.budget import BadLimit
+from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.hardware.lease import LeaseError, cpu_lease
+from pytest_llmperf.measure import Instruments, Measurement, Plan, Workload, measure
+from pytest_llmperf.models import ModelError, ModelSpec, ModelUnavailable
+from pytest_llmperf.models.hub import find_snapshot
+from pytest_llmperf.worker.errors import EngineNotInstalled, EngineRefusal, WorkerError
+from pytest_llmperf.worker.loading import Loading, choose, prepare
+from pytest_llmperf.worker.pool import WorkerPool
+
+_ABSENT = (ModelUnavailable, EngineNotInstalled)
+_REFUSED = (ValueError, BackendError, BadLimit, EngineRefusal, ModelError)
+_BROKEN = (WorkerError, LeaseError, Undead, BaselineError)
+TROUBLES = (*_ABSENT, *_REFUSED, *_BROKEN)
+"""What a user is told in one message."""
+
+
+def exit_code_of(trouble: BaseException) -> int:
+    """Of a command that ended for it; see :func:`pytest_llmperf.cli.main`."""
+    if isinstance(trouble, _ABSENT):
+        return NOTHING
+    return USAGE if isinstance(trouble, _REFUSED) else TOOL_FAILED
+
+
+def complain(command: str, trouble: BaseException) -> int:
+    """Say what went wrong; the exit code."""
+    print(f"pytest-llmperf {command}: {str(trouble) or 'interrupted'}", file=sys.stderr)
+    return exit_code_of(trouble)
+
+
+class Workbench(contextlib.AbstractContextManager["Workbench"]):
+    """Workers, what watches them, and a folder for their logs, which go when all went well."""
+
+    def __init__(self, command: str, hardware: Hardware) -> None:
+        self.hardware = hardware
+        self.say = Progress(command)
+        self.workers = 0
+        """How many were started."""
+        self._folder = Path(tempfile.mkdtemp(prefix=f"pytest-llmperf-{command}-"))
+        self._instruments = Instruments(hardware)
+        self._pool = WorkerPool(self._folder, self._instruments)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End everything; logs that are named to the user stay."""
+        try:
+            self._pool.close()
+        finally:
+            self._instruments.close()
+        self.say("")
+        for trouble in self._pool.bad_exits:
+            print(f"note: {trouble}", file=sys.stderr)
+        has_told_a_log = isinstance(error, WorkerError) and not isinstance(error, _REFUSED)
+        if not self._pool.bad_exits and not has_told_a_log:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def prepare(
+        self,
+        spec: ModelSpec,
+        backend: str | None,
+        given: Mapping[str, object],
+        *,
+        timeout_s: float,
+        python: str | None = None,
+    ) -> Loading:
+        """Find the model's files, or build them; ``backend`` None: by the files.
+
+        Raises ModelError, BackendError, EngineNotInstalled, WorkerError.
+        """
+        adapter, chosen = choose(backend or default_backend(spec.source), given, python)
+        with self._turn(""):
+            loading = prepare(
+                spec,
+                adapter,
+                chosen,
+                timeout_s=timeout_s,
+                progress=lambda stage, part: self.say(f"{stage} {part:.0%}"),
+            )
+        return dataclasses.replace(loading, python=python)
+
+    def measure(
+        self,
+        loading: Loading,
+        workload: Workload,
+        plan: Plan,
+        *,
+        invocation: int = 0,
+        what: str = "",
+        name: str = "",
+    ) -> Measurement:
+        """In a worker of its own. Others may measure on this machine before the next one.
+
+        ``what`` is shown meanwhile. Raises WorkerError, LeaseError.
+        """
+        told = f"{what}: " if what else ""
+        with self._turn(told):
+            try:
+                self.say(f"{told}load")
+                model = self._pool.fresh(loading, invocation, lambda phase: self.say(told + phase))
+                self.workers += 1
+                return measure(
+                    model,
+                    workload,
+                    plan,
+                    self._instruments,
+                    name=name,
+                    progress=lambda sample: self.say(told + sample),
+                )
+            finally:
+                self._pool.close()
+
+    @contextlib.contextmanager
+    def _turn(self, told: str) -> Iterator[None]:
+        """Have this machine's CPU to ourselves."""
+        waits = "waits for another measurement on this machine"
+        with cpu_lease(on_wait=lambda: self.say(told + waits)):
+            yield
+
+
+def default_backend(source: str) -> str:
+    """The backend that loads these files; for a synthetic model the first that is installed.
+
+    Raises ModelUnavailable, and InvalidSource, for a model of the hub.
+    """
+    if source.startswith("synthetic:"):
+        installed = installed_version(find_backend("llama-cpp")) is not None
+        return "llama-cpp" if installed else "transformers"
+    path = find_snapshot(source) if source.startswith("hf:") else Path(source).expanduser()
+    if path.suffix == ".gguf" or (path.is_dir() and any(path.glob("*.gguf"))):
+        return "llama-cpp"
+    return "transformers"
