@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import functools
-import importlib.metadata
 import itertools
 import os
 import shutil
@@ -18,34 +16,22 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from pytest_llmperf import markers, xdist
 from pytest_llmperf.fixtures import SESSION
 from pytest_llmperf.gate.baseline import BaselineError
-from pytest_llmperf.gate.pair import PairResult, split_nodeid
-from pytest_llmperf.gate.recording import Accepted, Act, record
-from pytest_llmperf.gate.suite import SuiteShift
-from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.gate.pair import split_nodeid
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.requirement import Requirement, unmet
 from pytest_llmperf.judging import Judging, name_of
+from pytest_llmperf.ledger import Ledger, short
 from pytest_llmperf.options import Settings
-from pytest_llmperf.provenance import act_of_this_run
-from pytest_llmperf.remember import OFF, remember
 from pytest_llmperf.report import words
 from pytest_llmperf.report.closing import closing_lines
 from pytest_llmperf.report.comparison import comparison_line
 from pytest_llmperf.report.progress import Progress
-from pytest_llmperf.report.result import (
-    FORMAT,
-    VERSION,
-    JudgedTest,
-    RunResult,
-    write_json,
-)
 from pytest_llmperf.report.table import table_text
 from pytest_llmperf.session import Session, start_line
 from pytest_llmperf.suite_files import UnknownSuite, suite_paths
@@ -53,7 +39,6 @@ from pytest_llmperf.suite_report import tell
 
 KEPT_RUNS = 20
 _NOTHING_MEASURED = 5
-_SHOWN_ORPHANS = 5
 
 
 class Run:
@@ -66,23 +51,13 @@ class Run:
         self._settings = settings
         self._hardware = hardware
         self.folder = folder
-        self._texts: dict[str, str] = {}
-        """Node id → the test's result as JSON, which takes a tenth of the objects' memory."""
-        self._notes: list[str] = []
-        self._json_written = False
+        self.ledger = Ledger(settings, hardware, config.rootpath)
         self._collected: dict[str, set[str]] = {}
         """Module → its tests, before any was deselected."""
-        self._shifts: list[SuiteShift] = []
-        self._recorded = ""
-        self._accepted: list[Accepted] = []
         self._began = time.monotonic()
         self.session = Session(settings, folder, Progress(config), hardware)
         config.stash[SESSION] = self.session
         config.pluginmanager.register(Judging(self.session), "llmperf-judging")
-
-    @functools.cached_property
-    def _act(self) -> Act:
-        return act_of_this_run(self._settings, self._config.rootpath)
 
     @classmethod
     def begin(cls, config: pytest.Config, settings: Settings) -> Run:
@@ -106,7 +81,7 @@ class Run:
         return [
             f"llmperf: {words.machine(self._hardware)}",
             *(f"llmperf: {finding}" for finding in self._hardware.findings),
-            f"llmperf logs: {_short(self.folder)}",
+            f"llmperf logs: {short(self.folder)}",
         ]
 
     @pytest.hookimpl(tryfirst=True)
@@ -133,78 +108,39 @@ class Run:
             return
         found = report.__dict__.pop("llmperf", None)  # pytest keeps every report
         if found is not None:
-            self._texts[report.nodeid] = found
+            self.ledger.add(report.nodeid, found)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
         """When all tests have run, judge them together; what fails then counts as a test."""
         outcome = yield
         if not (xdist.is_worker(self._config) or self._config.option.collectonly):
-            try:
-                self._shifts = self.session.gatekeeper.suite(self._pairs())
-                tell(self._config, self._shifts, strict=self._settings.strict)
-            except BaselineError as error:
-                self._notes.append(f"suite shift: {error}")
+            shifts = self.ledger.judge_suite(self.session.gatekeeper)
+            tell(self._config, shifts, strict=self._settings.strict)
         return outcome
-
-    def _pairs(self) -> list[PairResult]:
-        """Of all valid measurements."""
-        return [
-            pair
-            for test in self._tests()
-            for judged in test.measurements
-            if judged.verdict is not Verdict.INVALID
-            for pair in judged.pairs
-        ]
-
-    def _tests(self) -> list[JudgedTest]:
-        return [msgspec.json.decode(text, type=JudgedTest) for text in self._texts.values()]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """An xdist worker is done: take over what it noticed."""
-        self._notes += getattr(node, "workeroutput", {}).get("llmperf_notes", [])
+        self.ledger.notes += getattr(node, "workeroutput", {}).get("llmperf_notes", [])
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         """End the workers, write the JSON file, and let an unmeasured run not pass for a green."""
         self.session.close()
-        self._notes += self.session.pool.bad_exits
+        self.ledger.notes += self.session.pool.bad_exits
         if xdist.is_worker(self._config):
-            self._config.workeroutput["llmperf_notes"] = self._notes  # type: ignore[attr-defined] # set by xdist
+            self._config.workeroutput["llmperf_notes"] = self.ledger.notes  # type: ignore[attr-defined] # set by xdist
             return (yield)
         if self._config.option.collectonly:
             return (yield)
-        measured = any(test.measurements or test.comparisons for test in self._tests())
+        measured = self.ledger.has_measured
         if not measured and session.exitstatus in {pytest.ExitCode.OK, _NOTHING_MEASURED}:
             session.exitstatus = 1 if self._settings.strict else _NOTHING_MEASURED
         self._tell_orphans(session)
-        if self._settings.records:
-            self._record(session)
-        if measured and self._settings.history != OFF:
-            self._remember(session)
-        if self._settings.json is not None:
-            try:
-                write_json(self.result(), self._settings.json)
-                self._json_written = True
-            except OSError as error:
-                self._notes.append(f"--llmperf-json: nothing was written: {error}")
-                session.exitstatus = 4
+        wall_s = time.monotonic() - self._began
+        session.exitstatus = self.ledger.write(int(session.exitstatus), wall_s)
         return (yield)
-
-    def _record(self, session: pytest.Session) -> None:
-        """Write the baselines; a run that was asked to and cannot is an error of its own."""
-        pairs = self._pairs()
-        try:
-            self._accepted = record(self._settings.baselines, pairs, self._act)
-        except BaselineError as error:
-            self._notes.append(f"baselines: {error}")
-            session.exitstatus = 4
-            return
-        what = f"{len(pairs)} pair{'' if len(pairs) == 1 else 's'}"
-        accepted = len(self._accepted)
-        new = f", {accepted} accepted as the new normal" if accepted else ""
-        self._recorded = f"recorded: {what} in {_short(self._settings.baselines)}{new}"
 
     def _tell_orphans(self, session: pytest.Session) -> None:
         """Name the baselines whose tests are gone; under ``--llmperf-strict`` they fail."""
@@ -215,60 +151,28 @@ class Run:
             gone = self.session.gatekeeper.orphans(self._collected, fingerprints)
         except BaselineError:
             return  # told where it was needed
-        for nodeid in gone[:_SHOWN_ORPHANS]:
-            self._notes.append(f"a baseline has no test any more: {nodeid}")
-        if len(gone) > _SHOWN_ORPHANS:
-            self._notes.append(f"and {len(gone) - _SHOWN_ORPHANS} more; see baseline prune")
+        self.ledger.note_orphans(gone)
         if gone and self._settings.strict and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = 1
-
-    def _remember(self, session: pytest.Session) -> None:
-        """Add the run to the history; a history that fails is a note and no more."""
-        trouble = remember(
-            self._settings.history,
-            self.result(),
-            self._act,
-            self._accepted,
-            wall_s=time.monotonic() - self._began,
-            exit_status=int(session.exitstatus),
-        )
-        if trouble is not None:
-            self._notes.append(f"history: {trouble}")
-
-    def result(self) -> RunResult:
-        """Everything this run came to."""
-        return RunResult(
-            format=FORMAT,
-            version=VERSION,
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            llmperf=importlib.metadata.version("pytest-llmperf"),
-            strict=self._settings.strict,
-            hardware=self._hardware,
-            tests=self._tests(),
-            suite_shifts=self._shifts,
-            notes=self._notes,
-        )
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, what went wrong beside the tests, and the closing line."""
         if self._config.option.collectonly:
             return
         writer = terminalreporter._tw
-        tests = self._tests()
+        tests = self.ledger.tests
         terminalreporter.section("llmperf")
         if any(test.measurements for test in tests):
             terminalreporter.write_line(table_text(tests, writer.fullwidth, color=writer.hasmarkup))
         for test in tests:
             for each in test.comparisons:
                 terminalreporter.write_line(comparison_line(each))
-        for note in self._notes:
+        for note in self.ledger.notes:
             terminalreporter.write_line(f"note: {note}", yellow=True)
         for line in closing_lines(tests):
             terminalreporter.write_line(line)
-        if self._recorded:
-            terminalreporter.write_line(self._recorded)
-        if self._json_written:
-            terminalreporter.write_line(f"written: {self._settings.json}")
+        for line in self.ledger.written:
+            terminalreporter.write_line(line)
 
     def pytest_unconfigure(self) -> None:
         """Whatever happened before, no worker outlives the run."""
@@ -308,10 +212,3 @@ def _new_folder_in_cache(config: pytest.Config) -> Path:
     folder = runs / f"{stamp}-{os.getpid()}"
     folder.mkdir()
     return folder
-
-
-def _short(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

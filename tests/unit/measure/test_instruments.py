@@ -80,9 +80,8 @@ def test_the_accused_device_is_probed_again(card: Hardware, probes: Probes) -> N
 
 def loaded(path: Path, device: str) -> LoadedModel:
     """All that a probe asks of a model."""
-    return cast("LoadedModel", SimpleNamespace(
-        files=loading(path).files, engine=EngineFacts(device=device, vocab_size=1, context_tokens=1, options={})
-    ))  # fmt: skip
+    engine = EngineFacts(device=device, vocab_size=1, context_tokens=1, options={})
+    return cast("LoadedModel", SimpleNamespace(files=loading(path).files, engine=engine))
 
 
 def test_a_cpu_is_probed_before_and_after_the_samples(

@@ -1,0 +1,147 @@
+"""What did this run find, and where is it written down? Baselines, history, a file of results."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import importlib.metadata
+from pathlib import Path
+
+import msgspec
+
+from pytest_llmperf.gate.baseline import BaselineError
+from pytest_llmperf.gate.gatekeeper import Gatekeeper
+from pytest_llmperf.gate.pair import PairResult
+from pytest_llmperf.gate.recording import Accepted, Act, record
+from pytest_llmperf.gate.suite import SuiteShift
+from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.options import Settings
+from pytest_llmperf.provenance import act_of_this_run
+from pytest_llmperf.remember import OFF, remember
+from pytest_llmperf.report.result import FORMAT, VERSION, JudgedTest, RunResult, write_json
+
+_TOOL_FAILED = 4
+_SHOWN_ORPHANS = 5
+
+
+class Ledger:
+    """The results of all tests, as the process that reports gathers them."""
+
+    def __init__(self, settings: Settings, hardware: Hardware, root: Path) -> None:
+        """``root``: the folder whose commit is measured."""
+        self._settings = settings
+        self._hardware = hardware
+        self._root = root
+        self._texts: dict[str, str] = {}
+        """Node id → the test's result as JSON, which takes a tenth of the objects' memory."""
+        self._shifts: list[SuiteShift] = []
+        self.notes: list[str] = []
+        """What went wrong beside the tests."""
+        self.written: list[str] = []
+        """What was written where, in words."""
+
+    def add(self, nodeid: str, text: str) -> None:
+        """Take in the result of one test; one that ran again replaces its earlier one."""
+        self._texts[nodeid] = text
+
+    @property
+    def tests(self) -> list[JudgedTest]:
+        """In the order in which they ended."""
+        return [msgspec.json.decode(text, type=JudgedTest) for text in self._texts.values()]
+
+    @property
+    def has_measured(self) -> bool:
+        """Whether any test measured anything."""
+        return any(test.measurements or test.comparisons for test in self.tests)
+
+    @property
+    def _pairs(self) -> list[PairResult]:
+        """Of all valid measurements."""
+        return [
+            pair
+            for test in self.tests
+            for judged in test.measurements
+            if judged.verdict is not Verdict.INVALID
+            for pair in judged.pairs
+        ]
+
+    @functools.cached_property
+    def _act(self) -> Act:
+        return act_of_this_run(self._settings, self._root)
+
+    def judge_suite(self, gatekeeper: Gatekeeper) -> list[SuiteShift]:
+        """All tests together; nothing, and a note, where the baselines cannot be read."""
+        try:
+            self._shifts = gatekeeper.suite(self._pairs)
+        except BaselineError as error:
+            self.notes.append(f"suite shift: {error}")
+        return self._shifts
+
+    def note_orphans(self, gone: list[str]) -> None:
+        """Name baselines whose tests are gone."""
+        self.notes += [f"a baseline has no test any more: {each}" for each in gone[:_SHOWN_ORPHANS]]
+        if len(gone) > _SHOWN_ORPHANS:
+            self.notes.append(f"and {len(gone) - _SHOWN_ORPHANS} more; see baseline prune")
+
+    def write(self, exit_status: int, wall_s: float) -> int:
+        """Write down what the options ask for; the exit status that the run then ends with.
+
+        A run that was asked to write baselines or results and cannot is an error of its own; the
+        history is only for trends.
+        """
+        accepted: list[Accepted] = []
+        if self._settings.records:
+            try:
+                accepted = record(self._settings.baselines, self._pairs, self._act)
+                self.written.append(self._recorded(len(accepted)))
+            except BaselineError as error:
+                self.notes.append(f"baselines: {error}")
+                exit_status = _TOOL_FAILED
+        if self.has_measured and self._settings.history != OFF:
+            trouble = remember(
+                self._settings.history,
+                self.result(),
+                self._act,
+                accepted,
+                wall_s=wall_s,
+                exit_status=exit_status,
+            )
+            if trouble is not None:
+                self.notes.append(f"history: {trouble}")
+        if self._settings.json is not None:
+            try:
+                write_json(self.result(), self._settings.json)
+                self.written.append(f"written: {self._settings.json}")
+            except OSError as error:
+                self.notes.append(f"--llmperf-json: nothing was written: {error}")
+                exit_status = _TOOL_FAILED
+        return exit_status
+
+    def _recorded(self, accepted: int) -> str:
+        pairs = len(self._pairs)
+        what = f"{pairs} pair{'' if pairs == 1 else 's'}"
+        new = f", {accepted} accepted as the new normal" if accepted else ""
+        return f"recorded: {what} in {short(self._settings.baselines)}{new}"
+
+    def result(self) -> RunResult:
+        """Everything this run came to."""
+        return RunResult(
+            format=FORMAT,
+            version=VERSION,
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            llmperf=importlib.metadata.version("pytest-llmperf"),
+            strict=self._settings.strict,
+            hardware=self._hardware,
+            tests=self.tests,
+            suite_shifts=self._shifts,
+            notes=self.notes,
+        )
+
+
+def short(path: Path) -> str:
+    """As seen from the working directory, where it lies below that."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
