@@ -92,10 +92,11 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True):
     walked: float
     """Where the machine's walk has got to: the next session starts there."""
 
-    def history(self, test: int, metric: int) -> list[SessionSummary]:
-        """Of one pair: of each session, by its first process."""
+    def history(self, test: int, metric: int, loss: float = 0.0) -> list[SessionSummary]:
+        """Of one pair: of each session, by its first process, all of them slower by ``loss``."""
+        change = math.log1p(-loss)
         return [
-            SessionSummary(**self._summary((session, 0, test, metric)))
+            SessionSummary(**self._summary((session, 0, test, metric), change))
             for session in range(len(self.samples))
         ]
 
@@ -157,5 +158,5 @@ def draw(
         spreads=(high - low) / QUARTILES_OF_NORMAL,
         probes=machines[:, None, None] + blur,
         probe_cv=noise.probe_cv,
-        walked=float(walk[-1]),
+        walked=float(walk[-1]) if sessions else machine,
     )

@@ -72,10 +72,11 @@ def simulate(case: Case, chunk: int) -> list[Outcome]:
 
 def _session(case: Case, generator: np.random.Generator) -> Outcome:
     before = draw(case.noise, case.history, 1, generator)
-    start = before.walked + case.machine
+    after = draw(case.noise, case.recorded, 1, generator, machine=before.walked)
+    start = after.walked + case.machine
     now = draw(case.noise, 1, 1 + SECOND_LOOKS, generator, machine=start)
     places = [(test, metric) for test in range(TESTS) for metric in range(METRICS)]
-    histories = [before.history(*place) for place in places]
+    histories = [[*before.history(*place), *after.history(*place, case.loss)] for place in places]
     cohort = cohort_of(histories, len(places))
     verdicts, mdes, firsts, again_tests = [], [], [], set()
     for place, history in zip(places, histories, strict=True):

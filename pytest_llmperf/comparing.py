@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
+import msgspec
+
+from pytest_llmperf.backends import find_backend
+from pytest_llmperf.backends.registry import UnknownBackend
 from pytest_llmperf.gate.budget import BadLimit, read_share
 from pytest_llmperf.gate.comparison import (
     Arm,
@@ -18,6 +23,7 @@ from pytest_llmperf.gate.comparison import (
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.verdict import Verdict, worst
 from pytest_llmperf.measure import Measurement
+from pytest_llmperf.report.comparison import MEMORY_LIMIT, SLOWDOWN_LIMIT, SPEEDUP_LIMIT
 from pytest_llmperf.report.result import Comparison, RatioCheck
 
 _MEMORY = ("vram", "ram")
@@ -31,11 +37,34 @@ def read_ratio_limits(
     if min_speedup is not None:
         if isinstance(min_speedup, bool) or not 0 < min_speedup < math.inf:
             raise BadLimit(f"min_speedup must be a number greater than 0, not {min_speedup!r}")
-        limits.append(RatioLimit(f"min_speedup={min_speedup:g}", float(min_speedup)))
+        limits.append(RatioLimit(f"{SPEEDUP_LIMIT}={min_speedup:g}", float(min_speedup)))
     if max_slowdown is not None:
-        share = read_share("max_slowdown", max_slowdown)
-        limits.append(RatioLimit(f"max_slowdown={share:.3g}", 1 - share))
+        share = read_share(SLOWDOWN_LIMIT, max_slowdown)
+        limits.append(RatioLimit(f"{SLOWDOWN_LIMIT}={share:.3g}", 1 - share))
     return limits
+
+
+def refuse_misspelt(
+    given: Mapping[str, object], ours: Collection[str], backend: str | None
+) -> None:
+    """Raises BadLimit for what is no option of the backend, and reads like one of our keywords.
+
+    The backend would refuse it, too, but with its own options to choose from.
+    """
+    try:
+        theirs = {each.name for each in _fields(backend)} if backend else set()
+    except UnknownBackend:  # told where it is looked for
+        theirs = set()
+    for name in given:
+        if name in theirs or name in ours:
+            continue
+        near = difflib.get_close_matches(name, [*ours, *theirs], n=1)
+        if near and near[0] in ours:
+            raise BadLimit(f"compare: unknown keyword {name!r}, did you mean {near[0]!r}?")
+
+
+def _fields(backend: str) -> Sequence[msgspec.structs.FieldInfo]:
+    return msgspec.structs.fields(find_backend(backend).options_type)
 
 
 def compare(
@@ -121,7 +150,7 @@ def _memory_ratio(taken: Mapping[Arm, Sequence[Measurement]]) -> float | None:
 
 
 def _memory_check(ratio: float | None, most: float) -> RatioCheck:
-    text = f"max_memory_ratio={most:g}"
+    text = f"{MEMORY_LIMIT}={most:g}"
     if ratio is None:
         reason = f"{text}: the memory of an arm is not known"
         return RatioCheck(text=text, verdict=Verdict.INCONCLUSIVE, reason=reason)

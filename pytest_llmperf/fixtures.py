@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 TEST_RUN: pytest.StashKey[RunningTest] = pytest.StashKey()
 SKIPPED_OFF = "measures only under --llmperf"
+_LOADING = ("source", "backend", "quantization", "seed")
+"""What ``load_model`` takes beside the engine's own options."""
 
 
 class LoadModel(Protocol):
@@ -146,12 +148,16 @@ def compare(request: pytest.FixtureRequest) -> Compare:
         name: str | None = None,
         **both: Any,
     ) -> Comparison:
-        from pytest_llmperf.comparing import read_ratio_limits
+        from pytest_llmperf.comparing import read_ratio_limits, refuse_misspelt
         from pytest_llmperf.gate.budget import BadLimit
         from pytest_llmperf.measure import Workload
         from pytest_llmperf.session import PerfError, Unmet
 
         try:
+            for own in (a, b):
+                given = {**both, **own}
+                backend = given.get("backend") or run.session.settings.backend
+                refuse_misspelt(given, {*(compare_them.__kwdefaults__ or ()), *_LOADING}, backend)
             limits = read_ratio_limits(min_speedup, max_slowdown)
             workload = Workload(
                 prompt_tokens=prompt_tokens, new_tokens=new_tokens, batch=batch, depth=depth
@@ -178,11 +184,7 @@ def _wish(given: Mapping[str, Any]) -> Wish:
     from pytest_llmperf.session import Wish
 
     options = dict(given)
-    named = {
-        name: options.pop(name)
-        for name in ("source", "backend", "quantization", "seed")
-        if name in options
-    }
+    named = {name: options.pop(name) for name in _LOADING if name in options}
     return Wish(**named, options=options)
 
 

@@ -18,7 +18,7 @@ from pytest_llmperf.report.comparison import comparison_text
 from pytest_llmperf.report.failure import failure_text
 from pytest_llmperf.report.junit import properties
 from pytest_llmperf.report.result import Comparison, JudgedMeasurement, JudgedTest, overall
-from pytest_llmperf.session import NotRequired, PerfError, RunningTest, Session, Unmet
+from pytest_llmperf.session import NotRequired, PerfError, RunningTest, Session
 
 UNMEASURED = "the test has limits, but measured nothing"
 
@@ -64,31 +64,28 @@ class Judging:
         return outcome
 
     def _judge(self, item: pytest.Item, run: RunningTest) -> None:
-        trouble = ""
         try:
             # Once more, because a fixture or the body may have added a marker.
             run.limits = markers.read_perf(item.nodeid, item.iter_markers("perf"))
-            judged = run.judge()
         except markers.BadMarker as error:
             raise pytest.fail.Exception(str(error), pytrace=False) from None
-        except (PerfError, Unmet) as error:
-            trouble = f"a value near its limit could not be confirmed: {error}"
-            judged = run.judge(may_confirm=False)
+        judged = run.judge()
         self._keep(item, judged, run.compared)
+        unmeasured = ""
         if run.limits.budgets and not judged:
             item.stash[VERDICT] = Verdict.INCONCLUSIVE
             if self._strict:
-                trouble = f"red under --llmperf-strict: {UNMEASURED}"
+                unmeasured = f"red under --llmperf-strict: {UNMEASURED}"
         hardware = self._session.hardware
         broken = failure_text(judged, hardware, strict=self._strict)
-        compared = comparison_text(run.compared, strict=self._strict)
-        text = "\n".join(filter(None, (trouble, broken, compared)))
+        compared = comparison_text(run.compared, hardware, strict=self._strict)
+        text = "\n".join(filter(None, (*run.troubles, unmeasured, broken, compared)))
         if text:
             raise pytest.fail.Exception(text, pytrace=False)
 
     def _show_unfinished(self, item: pytest.Item, run: RunningTest) -> None:
         """The body did not return: its numbers become a section of the report, not a verdict."""
-        judged = run.judge(may_confirm=False)
+        judged = run.judge(may_look_again=False)
         self._keep(item, judged, run.compared)
         for each in judged:
             lines = [
@@ -97,6 +94,8 @@ class Judging:
             ]
             text = f"{each.verdict} (the test's body did not return)\n" + "\n".join(lines)
             item.add_report_section("call", "llmperf", text)
+        for trouble in run.troubles:
+            item.add_report_section("call", "llmperf", trouble)
 
     def _keep(
         self, item: pytest.Item, judged: list[JudgedMeasurement], compared: list[Comparison]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import importlib.metadata
+import shlex
 from pathlib import Path
 
 import msgspec
@@ -35,7 +36,8 @@ class Ledger:
         self._root = root
         self._texts: dict[str, str] = {}
         """Node id → the test's result as JSON, which takes a tenth of the objects' memory."""
-        self._shifts: list[SuiteShift] = []
+        self.shifts: list[SuiteShift] = []
+        """All pairs together, one verdict for each fingerprint."""
         self.notes: list[str] = []
         """What went wrong beside the tests."""
         self.written: list[str] = []
@@ -73,16 +75,20 @@ class Ledger:
     def judge_suite(self, gatekeeper: Gatekeeper) -> list[SuiteShift]:
         """All tests together; nothing, and a note, where the baselines cannot be read."""
         try:
-            self._shifts = gatekeeper.suite(self._pairs)
+            self.shifts = gatekeeper.suite(self._pairs)
         except BaselineError as error:
             self.notes.append(f"suite shift: {error}")
-        return self._shifts
+        return self.shifts
 
     def note_orphans(self, gone: list[str]) -> None:
-        """Name baselines whose tests are gone."""
-        self.notes += [f"a baseline has no test any more: {each}" for each in gone[:_SHOWN_ORPHANS]]
+        """Name baselines whose tests are gone, and what forgets them."""
+        red = "red under --llmperf-strict: " if self._settings.strict else ""
+        for each in gone[:_SHOWN_ORPHANS]:
+            forget = f"pytest-llmperf baseline prune --test {shlex.quote(each)}"
+            self.notes.append(f"{red}a baseline has no test any more: {each} ({forget})")
         if len(gone) > _SHOWN_ORPHANS:
-            self.notes.append(f"and {len(gone) - _SHOWN_ORPHANS} more; see baseline prune")
+            more = len(gone) - _SHOWN_ORPHANS
+            self.notes.append(f"and {more} more: pytest-llmperf baseline prune --missing FILE")
 
     def write(self, exit_status: int, wall_s: float) -> int:
         """Write down what the options ask for; the exit status that the run then ends with.
@@ -93,8 +99,8 @@ class Ledger:
         accepted: list[Accepted] = []
         if self._settings.records:
             try:
-                accepted = record(self._settings.baselines, self._pairs, self._act)
-                self.written.append(self._recorded(len(accepted)))
+                accepted = record(self._settings.baselines, self._pairs, self._act, self.shifts)
+                self.written += self._recorded(len(accepted))
             except BaselineError as error:
                 self.notes.append(f"baselines: {error}")
                 exit_status = _TOOL_FAILED
@@ -118,11 +124,14 @@ class Ledger:
                 exit_status = _TOOL_FAILED
         return exit_status
 
-    def _recorded(self, accepted: int) -> str:
+    def _recorded(self, accepted: int) -> list[str]:
         pairs = len(self._pairs)
         what = f"{pairs} pair{'' if pairs == 1 else 's'}"
         new = f", {accepted} accepted as the new normal" if accepted else ""
-        return f"recorded: {what} in {short(self._settings.baselines)}{new}"
+        lines = [f"recorded: {what} in {short(self._settings.baselines)}{new}"]
+        if self._settings.accept is not None and not accepted:
+            lines.append("accepted: nothing, no pair got slower or faster for certain")
+        return lines
 
     def result(self) -> RunResult:
         """Everything this run came to."""
@@ -134,7 +143,7 @@ class Ledger:
             strict=self._settings.strict,
             hardware=self._hardware,
             tests=self.tests,
-            suite_shifts=self._shifts,
+            suite_shifts=self.shifts,
             notes=self.notes,
         )
 

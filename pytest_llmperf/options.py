@@ -16,6 +16,10 @@ import pytest
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
+_OFF = "off"
+_PREFIX = "LLMPERF_"
+_NOT_SETTINGS = {"LLMPERF_CACHE", "LLMPERF_TEST_FAMILY"}
+"""Variables of ours that are no option: where models are built, and a mark of our own tests."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def _seconds(text: str) -> float:
 
 def _samples(text: str) -> int:
     if not text.strip().isdecimal() or not 5 <= int(text) <= 1000:
-        raise ValueError("must be a whole number within 5 and 1000")
+        raise ValueError("must be a whole number between 5 and 1000")
     return int(text)
 
 
@@ -101,7 +105,7 @@ def _second_look(text: str) -> int | None:
     if word in {"on", "off"}:
         return None if word == "on" else 0
     if not word.isdecimal() or not 2 <= int(word) <= 20:
-        raise ValueError("must be on, off, or a number of fresh workers within 2 and 20")
+        raise ValueError("must be on, off, or a number of fresh workers between 2 and 20")
     return int(word)
 
 
@@ -113,9 +117,26 @@ def _folder(text: str) -> Path:
 
 
 def _reason(text: str) -> str:
+    """An option takes the next word of the command line, which may have been meant as a test."""
     if not text.strip():
         raise ValueError("must say why")
+    if "::" in text or os.path.exists(text):  # noqa: PTH110 - Path refuses a long text
+        raise ValueError(f"must say why; {text!r} is a path: write --llmperf-accept=WHY {text}")
     return text.strip()
+
+
+def _history(text: str) -> str:
+    """Read here: a database that cannot be would show only when everything has been measured."""
+    if text.strip().lower() == _OFF:
+        return _OFF
+    # Not at the top: this imports SQLAlchemy, which takes longer than the whole plugin.
+    from pytest_llmperf.history.database import HistoryError, check_url
+
+    try:
+        check_url(text)
+    except HistoryError as error:
+        raise ValueError(str(error).removeprefix("history ")) from None
+    return text
 
 
 def _require(text: str) -> str:
@@ -134,10 +155,16 @@ class _Option:
         read: Callable[[str], object],
         metavar: str | None = None,
         nargs: Literal["?"] | None = None,
+        *,
+        may_be_secret: bool = False,
     ) -> None:
-        """``field``: its name in Settings, in the ini file and in the environment."""
+        """``field``: its name in Settings, in the ini file and in the environment.
+
+        ``may_be_secret``: a bad value is not repeated, what is wrong with it says enough.
+        """
         self.field, self.help, self.read = field, help, read
         self.metavar, self.nargs = metavar, nargs
+        self.may_be_secret = may_be_secret
 
     @property
     def flag(self) -> str:
@@ -148,6 +175,10 @@ class _Option:
     @property
     def key(self) -> str:
         return self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        return self.key.upper()
 
 
 _OPTIONS = (
@@ -172,8 +203,9 @@ _OPTIONS = (
     _Option(
         "history",
         "database of all sessions, or off (a file in your state directory)",
-        str,
+        _history,
         metavar="URL",
+        may_be_secret=True,
     ),
     _Option("accept_machine", "record, and accept all as normal: another machine", _flag),
     _Option("time_budget_s", "seconds for the samples of one worker (60)", _seconds, metavar="S"),
@@ -212,8 +244,37 @@ def read_settings(config: pytest.Config, environment: Mapping[str, str] = os.env
         try:
             values[option.field] = option.read(text)
         except (ValueError, argparse.ArgumentTypeError) as error:
-            raise BadOption(f"{place}: {option.flag}={text!r}: {error}") from None
+            told = option.flag if option.may_be_secret else f"{option.flag}={text!r}"
+            raise BadOption(f"{place}: {told}: {error}") from None
+    if values.get("enabled"):
+        _warn_of_strangers(config, environment)
     return Settings(**values)
+
+
+def _warn_of_strangers(config: pytest.Config, environment: Mapping[str, str]) -> None:
+    """A variable that is misspelt would be ignored without a word. Raises BadOption if that errs.
+
+    ``-W error`` makes it one.
+    """
+    known = {option.variable for option in _OPTIONS}
+    strangers = sorted(
+        name
+        for name, text in environment.items()
+        if name.startswith(_PREFIX) and text and name not in known | _NOT_SETTINGS
+    )
+    for name in strangers:
+        import difflib  # not at the top: every pytest run would pay for it
+
+        tails = [each.removeprefix(_PREFIX) for each in known]  # all begin alike
+        near = difflib.get_close_matches(name.removeprefix(_PREFIX), tails, n=1)
+        meant = f", did you mean {_PREFIX}{near[0]}?" if near else ""
+        warning = pytest.PytestConfigWarning(
+            f"environment variable {name} is none of llmperf's and does nothing{meant}"
+        )
+        try:
+            config.issue_config_time_warning(warning, stacklevel=2)
+        except pytest.PytestConfigWarning as error:
+            raise BadOption(str(error)) from None
 
 
 def _find(
@@ -222,7 +283,7 @@ def _find(
     given = config.getoption(option.key)
     if given is not None:
         return str(given), "command line"
-    variable = option.key.upper()
+    variable = option.variable
     if environment.get(variable):  # CI passes inputs that were not given as empty text
         return environment[variable], f"environment variable {variable}"
     from_file = config.getini(option.key)

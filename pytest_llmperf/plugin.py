@@ -42,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(run, "llmperf-run")
     elif config.getoption("llmperf_suite") is not None:
         raise pytest.UsageError("--llmperf-suite measures: add --llmperf")
+    elif config.getoption("llmperf_record") is not None:
+        raise pytest.UsageError("--llmperf-record keeps what was measured: add --llmperf")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -63,11 +63,9 @@ def remember(
     )
     try:
         with history.History.open(url) as kept:
-            kept.record(record)
-            for each in accepted:
-                kept.accept(history.Acceptance.of(each))
+            kept.record(record, [history.Acceptance.of(each) for each in accepted])
     except history.HistoryError as error:
-        return str(error)
+        return str(error).removeprefix("history ")  # who tells it says so
     return None
 
 

@@ -39,6 +39,7 @@ from pytest_llmperf.suite_report import tell
 
 KEPT_RUNS = 20
 _NOTHING_MEASURED = 5
+_PARTIAL = ("lf", "stepwise")
 
 
 class Run:
@@ -121,8 +122,11 @@ class Run:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """An xdist worker is done: take over what it noticed."""
-        self.ledger.notes += getattr(node, "workeroutput", {}).get("llmperf_notes", [])
+        """An xdist worker is done: take over what it noticed, and what there was to run."""
+        told = getattr(node, "workeroutput", {})
+        self.ledger.notes += told.get("llmperf_notes", [])
+        for module, tests in told.get("llmperf_collected", {}).items():
+            self._collected.setdefault(module, set()).update(tests)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -130,7 +134,11 @@ class Run:
         self.session.close()
         self.ledger.notes += self.session.pool.bad_exits
         if xdist.is_worker(self._config):
-            self._config.workeroutput["llmperf_notes"] = self.ledger.notes  # type: ignore[attr-defined] # set by xdist
+            output = self._config.workeroutput  # type: ignore[attr-defined] # set by xdist
+            output["llmperf_notes"] = self.ledger.notes
+            output["llmperf_collected"] = {
+                module: list(tests) for module, tests in self._collected.items()
+            }
             return (yield)
         if self._config.option.collectonly:
             return (yield)
@@ -146,6 +154,8 @@ class Run:
         """Name the baselines whose tests are gone; under ``--llmperf-strict`` they fail."""
         if any("::" in argument for argument in self._config.args):
             return  # a part of a module was asked for
+        if any(self._config.getoption(name, False) for name in _PARTIAL):
+            return  # they leave tests out while a module is collected
         fingerprints = {self._hardware.fingerprint, self._hardware.cpu_fingerprint}
         try:
             gone = self.session.gatekeeper.orphans(self._collected, fingerprints)
@@ -166,10 +176,10 @@ class Run:
             terminalreporter.write_line(table_text(tests, writer.fullwidth, color=writer.hasmarkup))
         for test in tests:
             for each in test.comparisons:
-                terminalreporter.write_line(comparison_line(each))
+                terminalreporter.write_line(comparison_line(each, test.test))
         for note in self.ledger.notes:
             terminalreporter.write_line(f"note: {note}", yellow=True)
-        for line in closing_lines(tests):
+        for line in closing_lines(tests, self.ledger.shifts):
             terminalreporter.write_line(line)
         for line in self.ledger.written:
             terminalreporter.write_line(line)
@@ -196,7 +206,35 @@ def _new_folder(config: pytest.Config) -> Path:
     try:
         return _new_folder_in_cache(config)
     except OSError:
-        return Path(tempfile.mkdtemp(prefix="pytest-llmperf-"))
+        folder = Path(tempfile.mkdtemp(prefix="pytest-llmperf-"))
+        config.pluginmanager.register(_Temporary(folder))
+        return folder
+
+
+class _Temporary:
+    """Takes a folder away that nobody would look for: the run was green and named nothing in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._is_wanted = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A test that failed, or was expected to, may name the log of its worker."""
+        self._is_wanted |= str(self._folder) in report.longreprtext
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Whoever looks into a red run reads the logs."""
+        green = {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
+        self._is_wanted |= session.exitstatus not in green
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self, config: pytest.Config) -> None:
+        """The workers are gone, and all notes are written."""
+        run: Run | None = config.pluginmanager.get_plugin("llmperf-run")
+        notes = [] if run is None else run.ledger.notes
+        if not self._is_wanted and not any(str(self._folder) in note for note in notes):
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _new_folder_in_cache(config: pytest.Config) -> Path:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from pytest_llmperf.backends import find_backend, installed_version
 from pytest_llmperf.backends.registry import BackendError
@@ -18,6 +21,7 @@ from pytest_llmperf.gate.comparison import Arm, RatioLimit
 from pytest_llmperf.gate.contract import judge_contract, wants_confirmation
 from pytest_llmperf.gate.gatekeeper import Gatekeeper, Suspect, looked_again, looks_wanted
 from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.hardware.cpu import usable_cores
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.lease import LeaseError, cpu_lease
 from pytest_llmperf.hardware.requirement import Requirement, unmet
@@ -105,6 +109,8 @@ class RunningTest:
     limits: Limits = field(default_factory=Limits)
     measured: list[Measured] = field(default_factory=list)
     compared: list[Comparison] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+    """What stood in the way of judging it: the test fails, whatever was measured."""
     is_judged: bool = False
 
     def check_requirement(self, requirement: Requirement) -> None:
@@ -213,49 +219,78 @@ class RunningTest:
                 model, workload, plan, self.session.instruments, name=label, progress=say
             )
 
-    def judge(self, *, may_confirm: bool = True) -> list[JudgedMeasurement]:
+    def judge(self, *, may_look_again: bool = True) -> list[JudgedMeasurement]:
         """Judge every measurement, looking a second time at what is near its limit or suspect.
 
-        Raises PerfError when a fresh worker fails, or a baseline cannot be read.
+        What stood in the way of a verdict is in :attr:`troubles` afterwards.
         """
         self.is_judged = True
-        verdicts = []
-        for measured in self.measured:
+        return [self._judge(each, may_look_again=may_look_again) for each in self.measured]
+
+    def _judge(self, measured: Measured, *, may_look_again: bool) -> JudgedMeasurement:
+        seen = measured.measurement
+        unread = None
+        suspects: list[Suspect] = []
+        try:
             suspects = self._compare(measured)
-            near = wants_confirmation(measured.measurement, self.limits)
-            fresh = self._second_look(measured, suspects, near=near) if may_confirm else []
-            suspects = looked_again(suspects, fresh)
-            confirmation = fresh[0] if fresh and near else None
-            contract = judge_contract(measured.measurement, self.limits, confirmation)
-            pairs = [each.result(measured.measurement) for each in suspects]
-            verdicts.append(judged(measured.measurement, fresh, contract, pairs))
-        return verdicts
+        except BaselineError as error:
+            unread = str(error)
+            self._trouble(unread)
+        near = wants_confirmation(seen, self.limits)
+        began_s = time.monotonic()
+        looks = self._looks_wanted(suspects, seen, near=near) if may_look_again else 0
+        fresh, failures = self._look_again(measured, looks)
+        if failures and not fresh:
+            suspects = [each.unseen(failures[0]) for each in suspects]
+            if near:
+                self._trouble(f"a value near its limit could not be confirmed: {failures[0]}")
+        confirmation = fresh[0] if fresh and near else None
+        pairs = [each.result(seen) for each in looked_again(suspects, fresh)]
+        found = judged(
+            seen, fresh, judge_contract(seen, self.limits, confirmation), pairs, unread=unread
+        )
+        took_s = time.monotonic() - began_s if looks else 0.0
+        return msgspec.structs.replace(found, second_look_s=took_s)
+
+    def _trouble(self, text: str) -> None:
+        if text not in self.troubles:
+            self.troubles.append(text)
 
     def _compare(self, measured: Measured) -> list[Suspect]:
-        """Each pair of a measurement with its baseline, as far as one look tells."""
-        device = measured.measurement.engine.device
-        fingerprint = self.session.hardware.fingerprint_of(device)
-        with _explained():
-            return self.session.gatekeeper.look(
-                self.nodeid, measured.measurement, fingerprint, self.limits.max_regression
-            )
+        """Each pair of a measurement with its baseline, as far as one look tells.
 
-    def _second_look(
-        self, measured: Measured, suspects: Sequence[Suspect], *, near: bool
-    ) -> list[Measurement]:
-        """What fresh workers measure; none where nobody wants it."""
+        Raises BaselineError.
+        """
+        hardware, seen = self.session.hardware, measured.measurement
+        cores, now = hardware.cpu.usable_cores, usable_cores()
+        return self.session.gatekeeper.look(
+            self.nodeid,
+            seen,
+            hardware.fingerprint_of(seen.engine.device),
+            self.limits.max_regression,
+            () if cores == now else (f"{cores} usable cores when the run began, {now} now",),
+        )
+
+    def _looks_wanted(self, suspects: Sequence[Suspect], seen: Measurement, *, near: bool) -> int:
+        """How many fresh workers are asked."""
         most = self.session.settings.second_look
-        looks = looks_wanted(suspects, measured.measurement.engine.device, most)
-        if near and most != 0:
-            looks = max(looks, 1)
+        looks = looks_wanted(suspects, seen.engine.device, most)
+        return max(looks, 1) if near and most != 0 else looks
+
+    def _look_again(self, measured: Measured, looks: int) -> tuple[list[Measurement], list[str]]:
+        """What fresh workers measured, and what became of those that did not."""
         loading, plan, name = measured.loading, measured.plan, measured.measurement.name
         what = f"looks again at {loading.spec.source}"
-        return [
-            self._fresh(
-                loading, measured.workload, plan, name, number, f"{what}, {number} of {looks}"
-            )
-            for number in range(1, looks + 1)
-        ]
+        fresh, failures = [], []
+        for number in range(1, looks + 1):
+            told = f"{what}, {number} of {looks}"
+            try:
+                fresh.append(self._fresh(loading, measured.workload, plan, name, number, told))
+            except (PerfError, Unmet) as error:
+                failures.append(str(error))
+                note = f"{self.nodeid}, second look {number} of {looks}: {error}"
+                self.session.pool.bad_exits.append(note)
+        return fresh, failures
 
     def _fresh(
         self, loading: Loading, workload: Workload, plan: Plan, name: str, number: int, what: str

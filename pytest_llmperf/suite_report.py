@@ -24,9 +24,10 @@ def shift_text(shift: SuiteShift) -> str:
     return (
         f"suite regressed: the median of {shift.pairs} pairs is {words.change(shift.effect)} "
         f"against its baselines\n"
-        f"  baseline   {shift.sessions} sessions; more than {words.change(shift.needed)} is no "
-        "accident\n"
-        "  note       what all tests share changed: the engine, its build, the driver, the machine"
+        f"  baseline   {shift.sessions} sessions; a loss of more than "
+        f"{words.percent(-shift.needed)} is no accident\n"
+        "  note       what all tests share changed: engine, build, driver or machine\n"
+        "  if wanted  --llmperf-accept=WHY makes it the new normal of all these pairs"
     )
 
 

@@ -4,30 +4,68 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
+import select
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from pytest_llmperf.cli import baseline, compare, doctor, history, run, selftest
+from pytest_llmperf.cli.answer import TOOL_FAILED, USAGE, complain
 
-USAGE = 2
-TOOL_FAILED = 4
+READER_LEFT = 128 + 13
+"""As of a program that SIGPIPE ended: whoever read its output has seen enough."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 good, 1 a gate failed, 2 usage, 3 nothing measured, 4 the tool or the environment failed.
+    0 good, 1 a gate failed, 2 usage, 3 nothing measured, 4 the tool or the environment failed,
+    141 nobody reads any more.
     """
-    options = _parser().parse_args(arguments)
     try:
+        return _run(arguments)
+    except BrokenPipeError:
+        if not _reader_left():
+            raise
+        return READER_LEFT
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        options = _parser().parse_args(arguments)
         return int(options.run(options))
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        complain("interrupted")
         return TOOL_FAILED
+    finally:
+        sys.stdout.flush()  # here, and not at the interpreter's exit, which could only complain
+
+
+def _reader_left() -> bool:
+    """Whether it was our own output that broke; what is left of it then goes nowhere."""
+    left = False
+    for stream in (sys.stdout, sys.stderr):
+        output = select.poll()
+        output.register(stream, 0)
+        if output.poll(0):  # an error is reported whether it was asked for or not
+            left = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return left
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its errors are as wide as all messages; so are those of the commands it declares."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say how the command is used, and what is wrong."""
+        self.print_usage(sys.stderr)
+        complain(f"{self.prog}: error: {message}")
+        self.exit(USAGE)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="pytest-llmperf",
         description="Look at this machine, its engines and its models. To gate: pytest --llmperf",
     )

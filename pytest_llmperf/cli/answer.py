@@ -29,13 +29,31 @@ def say(*lines: str) -> None:
     print("\n".join(printable(line, sys.stdout.encoding) for line in lines), flush=True)
 
 
+def complain(text: str) -> None:
+    """Say on stderr what is wrong. Paths stay whole: they are there to be copied."""
+    lines = [part for line in text.splitlines() for part in _folded(line)]
+    print(printable("\n".join(lines), sys.stderr.encoding), file=sys.stderr, flush=True)
+
+
+def _folded(line: str) -> list[str]:
+    if len(line) <= WIDTH:
+        return [line]
+    words = line.lstrip()
+    return wrapped(words, line[: len(line) - len(words)], break_long_words=False)
+
+
 def print_json(anything: object) -> None:
     """Print facts for programs."""
     print(json.dumps(msgspec.to_builtins(anything), indent=1))
 
 
-def wrapped(text: str, indent: str = "") -> list[str]:
+def wrapped(text: str, indent: str = "", *, break_long_words: bool = True) -> list[str]:
     """Lines of a terminal of 80 columns."""
     return textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=break_long_words,
+        break_on_hyphens=False,
     )

@@ -55,7 +55,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 def read_samples(text: str) -> int:
     """How many samples a measurement takes. Raises ArgumentTypeError."""
     if not text.isdecimal() or not 5 <= int(text) <= 1000:
-        raise argparse.ArgumentTypeError("must be a whole number within 5 and 1000")
+        raise argparse.ArgumentTypeError("must be a whole number between 5 and 1000")
     return int(text)
 
 

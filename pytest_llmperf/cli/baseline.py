@@ -10,10 +10,19 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pytest_llmperf.cli.answer import NOTHING, TOOL_FAILED, USAGE, Wrong, print_json, say, wrapped
+from pytest_llmperf.cli.answer import (
+    NOTHING,
+    TOOL_FAILED,
+    USAGE,
+    Wrong,
+    complain,
+    print_json,
+    say,
+    wrapped,
+)
 from pytest_llmperf.cli.baseline_files import export_result, import_result
 from pytest_llmperf.cli.baseline_seed import SEEDS, seed_pairs
-from pytest_llmperf.cli.plot import Band, Dot, can_show, plot, printable
+from pytest_llmperf.cli.plot import Band, Dot, can_show, plot
 from pytest_llmperf.gate.baseline import BaselineError, EpochLine, Line, PairKey, SessionLine
 from pytest_llmperf.gate.baseline_acts import accept_latest
 from pytest_llmperf.gate.baseline_file import BaselineStore, write_lines
@@ -108,8 +117,13 @@ def _add(
 
 
 def _reason(text: str) -> str:
+    """An option takes the next word of the command line, which may have been meant as a test."""
     if not text.strip():
         raise argparse.ArgumentTypeError("must say why")
+    if "::" in text or os.path.exists(text):  # noqa: PTH110 - Path refuses a long text
+        raise argparse.ArgumentTypeError(
+            f"must say why; {text!r} is a path: write --reason=WHY {text}"
+        )
     return text.strip()
 
 
@@ -120,8 +134,7 @@ def _guarded(
     try:
         return run(options)
     except (BaselineError, Wrong) as error:
-        told = f"pytest-llmperf baseline {name}: {error}"
-        print(printable(told, sys.stderr.encoding), file=sys.stderr)
+        complain(f"pytest-llmperf baseline {name}: {error}")
         if isinstance(error, Wrong):
             return error.exit_code
         return _EXIT_CODES.get(type(error), TOOL_FAILED)
@@ -295,7 +308,7 @@ def _remember(url: str | None, accepted: Sequence[tuple[Pair, EpochLine]]) -> No
                 told = Accepted(fingerprint=pair.fingerprint, module=pair.module, line=line)
                 history.accept(Acceptance.of(told))
     except HistoryError as error:
-        print(f"note: history: {error}", file=sys.stderr)
+        complain(f"note: {error}")
 
 
 def _prune(options: argparse.Namespace) -> int:

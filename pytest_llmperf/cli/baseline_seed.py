@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pytest_llmperf.cli.answer import Wrong, print_json, say, wrapped
+from pytest_llmperf.cli.answer import Wrong, complain, print_json, say, wrapped
 from pytest_llmperf.cli.progress import Progress
 from pytest_llmperf.cli.results import date_of, read_result, valid_pairs
 from pytest_llmperf.gate.baseline_acts import seed
@@ -39,10 +39,8 @@ def seed_pairs(options: argparse.Namespace) -> int:
             tell("")
             results.append(result)
             took = time.monotonic() - began
-            print(
-                f"run {number + 1} of {SEEDS}: {len(valid_pairs(result))} pairs, {took:.0f} s",
-                file=sys.stderr,
-            )
+            pairs = len(valid_pairs(result))
+            complain(f"run {number + 1} of {SEEDS}: {pairs} pairs, {took:.0f} s")
     return _record_seed(options, results)
 
 

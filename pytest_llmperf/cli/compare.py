@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from pytest_llmperf.cli.answer import say, wrapped
 from pytest_llmperf.cli.arguments import (
     add_plan,
     add_workload,
@@ -14,7 +15,7 @@ from pytest_llmperf.cli.arguments import (
     read_option,
     workload_of,
 )
-from pytest_llmperf.cli.workbench import TROUBLES, Workbench, complain
+from pytest_llmperf.cli.workbench import TROUBLES, Workbench, give_up
 from pytest_llmperf.comparing import compare, read_ratio_limits
 from pytest_llmperf.gate.comparison import Arm
 from pytest_llmperf.gate.metric import BY_NAME
@@ -48,7 +49,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_workload(parser, "prompt_tokens", "new_tokens", "batch", "depth")
     add_plan(parser)
     parser.add_argument("--min-speedup", type=float, metavar="X", help="A is X times as fast")
-    parser.add_argument("--max-slowdown", metavar="5%%", help="A is at most so much slower")
+    parser.add_argument("--max-slowdown", metavar="SHARE", help="A is at most so much slower: 5%%")
     parser.add_argument("--max-memory-ratio", type=float, metavar="X")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -59,11 +60,11 @@ def run(options: argparse.Namespace) -> int:
     try:
         compared = _compare(options)
     except TROUBLES as error:
-        return complain("compare", error)
+        return give_up("compare", error)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(compared), indent=1).decode())
     else:
-        print(_page(compared))
+        say(*_page(compared))
     broken = compared.invalid is not None or compared.verdict is Verdict.OVER_BUDGET
     return _BROKEN if broken else 0
 
@@ -111,15 +112,15 @@ def _prepare(
     )
 
 
-def _page(compared: Comparison) -> str:
-    lines = [comparison_line(compared)]
+def _page(compared: Comparison) -> list[str]:
+    lines = []
     for arm, seen in (("A", compared.a), ("B", compared.b)):
         versions = ", ".join(sorted({f"{each.backend} {each.version}" for each in seen}))
-        lines.append(f"  {arm}: {versions}")
-    lines += [f"  {check.text}: {check.verdict}{_why(check.reason)}" for check in compared.checks]
+        lines.append(f"{arm}: {versions}")
+    lines += [f"{check.text}: {check.verdict}{_why(check.reason)}" for check in compared.checks]
     notes = dict.fromkeys(note for each in (*compared.a, *compared.b) for note in each.findings)
-    lines += [f"  note: {note}" for note in notes]
-    return "\n".join(lines)
+    lines += [f"note: {note}" for note in notes]
+    return [comparison_line(compared), *(part for line in lines for part in wrapped(line, "  "))]
 
 
 def _why(reason: str) -> str:

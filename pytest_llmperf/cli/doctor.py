@@ -6,7 +6,6 @@ import argparse
 import platform
 import re
 import signal
-import sys
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -14,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from pytest_llmperf.backends import Backend, backend_names, find_backend, installed_version
+from pytest_llmperf.cli.answer import complain
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Accelerator, Hardware
 from pytest_llmperf.measure import Workload
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     unknown = [name for name in options.backends if name not in backend_names()]
     if unknown:
         known = ", ".join(backend_names())
-        print(f"unknown backend {unknown[0]!r}; known: {known}", file=sys.stderr)
+        complain(f"unknown backend {unknown[0]!r}; known: {known}")
         return 2
     hardware = detect()
     if not options.json:

@@ -21,11 +21,12 @@ from pytest_llmperf.cli.answer import (
     USAGE,
     WIDTH,
     Wrong,
+    complain,
     print_json,
     say,
     wrapped,
 )
-from pytest_llmperf.cli.plot import Dot, can_show, plot, printable
+from pytest_llmperf.cli.plot import Dot, can_show, plot
 from pytest_llmperf.gate.baseline_find import nearest
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.verdict import Verdict
@@ -72,7 +73,7 @@ def _add(
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 10_000:
-        raise argparse.ArgumentTypeError("must be a whole number within 1 and 10000")
+        raise argparse.ArgumentTypeError("must be a whole number between 1 and 10000")
     return int(text)
 
 
@@ -93,11 +94,12 @@ def _guarded(
     try:
         if options.url == _OFF:
             raise Wrong("the history is off; name a database with --url", USAGE)
+        if (missing := History.missing(options.url)) is not None:
+            raise Wrong(f"there is no {missing} yet: pytest --llmperf makes one", NOTHING)
         with History.open(options.url) as history:
             return run(history, options)
     except (HistoryError, Wrong) as error:
-        told = f"pytest-llmperf history {name}: {error}"
-        print(printable(told, sys.stderr.encoding), file=sys.stderr)
+        complain(f"pytest-llmperf history {name}: {error}")
         return error.exit_code if isinstance(error, Wrong) else TOOL_FAILED
 
 
@@ -165,7 +167,9 @@ def _pages(test: str, measure: str, points: Sequence[Point], metric: str) -> Ite
             *(line for head in heads for line in wrapped(head)),
             "",
             *plot(dots, unicode=can_show(sys.stdout.encoding)),
-            *wrapped(f"latest {value}, {latest.engine_version}, commit {latest.commit or '–'}"),
+            *wrapped(
+                f"latest {value}, engine {latest.engine_version}, commit {latest.commit or '–'}"
+            ),
         ]
 
 

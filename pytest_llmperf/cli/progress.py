@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from pytest_llmperf.cli.answer import complain
 from pytest_llmperf.report.progress import CLEAR, EVERY_S
 
 _COLUMNS = 79
@@ -24,4 +25,4 @@ class Progress:
             sys.stderr.flush()
         elif text and time.monotonic() - self._printed_s >= EVERY_S:
             self._printed_s = time.monotonic()
-            print(f"{self._command}: {text}", file=sys.stderr, flush=True)
+            complain(f"{self._command}: {text}")

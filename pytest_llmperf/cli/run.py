@@ -13,7 +13,7 @@ from pytest_llmperf.cli.arguments import (
     plan_of,
     workload_of,
 )
-from pytest_llmperf.cli.workbench import TROUBLES, Workbench, complain
+from pytest_llmperf.cli.workbench import TROUBLES, Workbench, give_up
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.measure import Measurement
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
             )
             measurement = bench.measure(loading, workload, plan_of(options))
     except TROUBLES as error:
-        return complain("run", error)
+        return give_up("run", error)
     if options.json:
         report = RunReport(
             hardware=bench.hardware,

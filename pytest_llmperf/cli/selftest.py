@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from pytest_llmperf.cli.arguments import add_engine_options
-from pytest_llmperf.cli.workbench import TROUBLES, Workbench, complain, default_backend
+from pytest_llmperf.cli.workbench import TROUBLES, Workbench, default_backend, give_up
 from pytest_llmperf.gate.gatekeeper import Gatekeeper, looked_again, looks_wanted
 from pytest_llmperf.gate.placebo import PlaceboSession, placebo
 from pytest_llmperf.gate.recording import Act, record
@@ -56,7 +56,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _sessions(text: str) -> int:
     if not text.isdecimal() or not LEAST_SESSIONS <= int(text) <= MOST_SESSIONS:
         raise argparse.ArgumentTypeError(
-            f"must be a whole number within {LEAST_SESSIONS} and {MOST_SESSIONS}"
+            f"must be a whole number between {LEAST_SESSIONS} and {MOST_SESSIONS}"
         )
     return int(text)
 
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
         if stopped is None:
             return 0 if report.placebo.holds else CANNOT_HOLD
     assert stopped is not None
-    return complain("selftest", stopped)
+    return give_up("selftest", stopped)
 
 
 def _loadings(options: argparse.Namespace, bench: Workbench) -> dict[str, Loading]:

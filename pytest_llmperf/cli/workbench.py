@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from types import TracebackType
 from pytest_llmperf.backends import find_backend, installed_version
 from pytest_llmperf.backends.registry import BackendError
 from pytest_llmperf.child import Undead
-from pytest_llmperf.cli.answer import NOTHING, TOOL_FAILED, USAGE
+from pytest_llmperf.cli.answer import NOTHING, TOOL_FAILED, USAGE, complain
 from pytest_llmperf.cli.progress import Progress
 from pytest_llmperf.gate.baseline import BaselineError
 from pytest_llmperf.gate.budget import BadLimit
@@ -41,9 +40,9 @@ def exit_code_of(trouble: BaseException) -> int:
     return USAGE if isinstance(trouble, _REFUSED) else TOOL_FAILED
 
 
-def complain(command: str, trouble: BaseException) -> int:
+def give_up(command: str, trouble: BaseException) -> int:
     """Say what went wrong; the exit code."""
-    print(f"pytest-llmperf {command}: {str(trouble) or 'interrupted'}", file=sys.stderr)
+    complain(f"pytest-llmperf {command}: {str(trouble) or 'interrupted'}")
     return exit_code_of(trouble)
 
 
@@ -72,7 +71,7 @@ class Workbench(contextlib.AbstractContextManager["Workbench"]):
             self._instruments.close()
         self.say("")
         for trouble in self._pool.bad_exits:
-            print(f"note: {trouble}", file=sys.stderr)
+            complain(f"note: {trouble}")
         has_told_a_log = isinstance(error, WorkerError) and not isinstance(error, _REFUSED)
         if not self._pool.bad_exits and not has_told_a_log:
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -18,7 +18,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-from pytest_llmperf.gate.summary import SessionSummary
+from pytest_llmperf.gate.summary import MOST_LOG, SessionSummary
 
 FIRST_OF_EPOCH = 20
 """The centre is learned from these; they stay as long as their epoch is the current one."""
@@ -81,6 +81,8 @@ class SessionLine(
 
     key: PairKey
     epoch: int
+    log_value: Annotated[float, Meta(ge=-MOST_LOG, le=MOST_LOG)]
+    log_probe: Annotated[float, Meta(ge=-MOST_LOG, le=MOST_LOG)] | None = None
     spread: Annotated[float, Meta(ge=0)]
     n: Annotated[int, Meta(ge=1)]
     session: str
@@ -107,6 +109,11 @@ class Baseline(msgspec.Struct, frozen=True):
     epochs: tuple[EpochLine, ...] = ()
     """Ascending."""
     sessions: tuple[SessionLine, ...] = ()
+
+    @property
+    def machine(self) -> int:
+        """How often another machine was accepted."""
+        return self.sessions[-1].machine if self.sessions else 0
 
     @property
     def history(self) -> tuple[SessionSummary, ...]:

@@ -105,7 +105,7 @@ def _samples(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise BadLimit(f"samples must be a whole number, not {value!r}")
     if not LEAST_SAMPLES <= value <= MOST_SAMPLES:
-        raise BadLimit(f"samples must lie within {LEAST_SAMPLES} and {MOST_SAMPLES}, not {value}")
+        raise BadLimit(f"samples must lie between {LEAST_SAMPLES} and {MOST_SAMPLES}, not {value}")
     return value
 
 

@@ -20,6 +20,7 @@ from pytest_llmperf.gate.pair import (
     gated_metrics,
     key_of,
     mean,
+    seed_runs,
     split_nodeid,
     summarize,
 )
@@ -32,6 +33,7 @@ from pytest_llmperf.gate.verdict import (
     SECOND_LOOKS_CPU,
     SECOND_LOOKS_GPU,
     TOLERANCE,
+    Cause,
     Judgement,
     judge,
 )
@@ -57,9 +59,18 @@ class Suspect:
         """Judged once more, with what fresh workers measured."""
         metric = self.key.metric
         seen = [each for each in fresh if not each.invalid and metric in each.metrics]
+        if self.is_size:
+            seen = seen[:1]  # the more are asked, the more likely one of them acquits
         looks = (self.looks[0], *(summarize(each, metric, self.baseline) for each in seen))
         judgement = _judge(self.key, self.baseline, looks, self.tolerance, self.cohort)
         return replace(self, looks=looks, judgement=judgement)
+
+    def unseen(self, why: str) -> Suspect:
+        """All of its fresh workers failed."""
+        if not self.judgement.wants_second_look:
+            return self
+        reason = f"suspect, and its second look failed: {why}"
+        return replace(self, judgement=msgspec.structs.replace(self.judgement, reasons=(reason,)))
 
     @property
     def is_size(self) -> bool:
@@ -72,7 +83,7 @@ class Suspect:
         sign = 1.0 if BY_NAME[self.key.metric].better == "higher" else -1.0
         history = self.baseline.history
         normal = None
-        if history:
+        if history and self.judgement.cause is not Cause.UNCOMPUTABLE:
             weight = self.judgement.probe_weight
             noise = estimate(history, self.cohort, use_probe=weight > 0)
             normal = math.exp(sign * (noise.centre + noise.probe_weight * (whole.log_probe or 0.0)))
@@ -90,7 +101,16 @@ class Suspect:
             looks=list(self.looks),
             conditions=conditions_of(measurement),
             software={measurement.backend: measurement.version},
+            seed_runs=seed_runs(self.baseline),
         )
+
+
+def _moved(other: str, key: PairKey) -> str:
+    """Why a test with a baseline has none now."""
+    return (
+        f"its baseline is of another configuration, {other!r}, and this is {key.config!r}: "
+        "record this one with --llmperf-record"
+    )
 
 
 def looks_wanted(suspects: Sequence[Suspect], device: str, most: int | None = None) -> int:
@@ -138,21 +158,37 @@ class Gatekeeper:
         self._cohorts: dict[str, Cohort] = {}
 
     def look(
-        self, nodeid: str, measurement: Measurement, fingerprint: str, tolerance: float | None
+        self,
+        nodeid: str,
+        measurement: Measurement,
+        fingerprint: str,
+        tolerance: float | None,
+        guard: tuple[str, ...] = (),
     ) -> list[Suspect]:
         """Every pair of a measurement after its first look. Raises BaselineError.
 
         ``tolerance``: the test's own; None: it has none, and is gated where there is a baseline.
+        ``guard``: what changed about the machine since it was named.
         """
         module, test = split_nodeid(nodeid)
         known = self._read(fingerprint)
+        others = {
+            (key.measure, key.metric): key.config
+            for (of, key), each in known.items()
+            if (of, key.test) == (module, test) and each.epochs
+        }
         cohort = self._cohorts[fingerprint]
         found = []
         for metric in [] if measurement.invalid else gated_metrics(measurement):
             key = key_of(test, measurement, metric)
             baseline = known.get((module, key), Baseline(key))
             first = summarize(measurement, metric, baseline)
+            first = msgspec.structs.replace(first, guard=(*guard, *first.guard))
             tolerated = TOLERANCE if tolerance is None else tolerance
+            judgement = _judge(key, baseline, (first,), tolerated, cohort)
+            other = others.get((key.measure, key.metric))
+            if other is not None and not baseline.epochs:
+                judgement = msgspec.structs.replace(judgement, reasons=(_moved(other, key),))
             found.append(
                 Suspect(
                     module=module,
@@ -162,8 +198,8 @@ class Gatekeeper:
                     tolerance=tolerated,
                     cohort=cohort,
                     looks=(first,),
-                    judgement=_judge(key, baseline, (first,), tolerated, cohort),
-                    is_gated=tolerance is not None or bool(baseline.epochs),
+                    judgement=judgement,
+                    is_gated=tolerance is not None or other is not None,
                 )
             )
         return found

@@ -10,9 +10,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from pytest_llmperf.gate.statistics import came_and_went
 from pytest_llmperf.hardware.calibration import Calibration
 from pytest_llmperf.measure import Measurement
 
@@ -33,21 +31,21 @@ class _Watched:
     words: str
     least: float
     unit: str = "%"
-    may_return: bool = False
-    """Whether what came and went several times is the machine's habit, and no change."""
+    of_machine: bool = False
+    """Whether no build can cause it, so that it is compared across acceptances of builds."""
 
 
 _WATCHED = {
     "cpu_pressure": _Watched("tasks waited for a CPU", 0.15),
     "memory_pressure": _Watched("tasks waited for memory", 0.05),
     "io_pressure": _Watched("tasks waited for storage", 0.15),
-    "other_share": _Watched("other processes used the cores", 0.05),
-    "stolen_share": _Watched("the host took the cores away", 0.02),
+    "other_share": _Watched("other processes used the cores", 0.05, of_machine=True),
+    "stolen_share": _Watched("the host took the cores away", 0.02, of_machine=True),
     "throttled": _Watched("the CPU was throttled", 0.02),
     "thermal": _Watched("it was slowed by heat or a hardware limit", 0.01),
     "faults": _Watched("major page faults", 30.0, ""),
-    "neighbours": _Watched("other compute processes on the GPU", 0.5, ""),
-    "bandwidth_change": _Watched("the memory bandwidth changed meanwhile", 0.1, may_return=True),
+    "neighbours": _Watched("other compute processes on the GPU", 0.5, "", of_machine=True),
+    "bandwidth_change": _Watched("the memory bandwidth changed meanwhile", 0.1, of_machine=True),
 }
 
 
@@ -58,7 +56,10 @@ def conditions_of(measurement: Measurement) -> dict[str, float]:
     }
     seen = measurement.conditions
     if seen is not None and seen.wall_s >= LEAST_WALL_S:
-        for name in ("cpu", "memory", "io"):
+        # Tasks of its own that wait for each other are the build's doing: where others can be
+        # seen, they are what counts.
+        pressed = ("memory", "io") if seen.other_cores is not None else ("cpu", "memory", "io")
+        for name in pressed:
             own = seen.pressure.get(f"group.{name}.some")
             found[f"{name}_pressure"] = (
                 own if own is not None else seen.pressure.get(f"{name}.some")
@@ -101,59 +102,40 @@ def _between(probes: Sequence[Calibration]) -> float:
     return math.log(max(rates) / min(rates))
 
 
-class Earlier(NamedTuple):
-    """The conditions of one earlier session of the epoch."""
-
-    conditions: Mapping[str, float]
-    is_flagged: bool
-    """Whether something was unlike its own history then."""
-
-
-def changes(now: Mapping[str, float], history: Sequence[Earlier]) -> tuple[str, ...]:
+def changes(
+    now: Mapping[str, float],
+    history: Sequence[Mapping[str, float]],
+    of_machine: Sequence[Mapping[str, float]] | None = None,
+) -> tuple[str, ...]:
     """What is beyond the test's own history, one sentence each; nothing where it is too young.
 
-    Usual is what unflagged sessions show. ``history``: oldest first.
+    ``history``: undisturbed sessions of this build's epoch; ``of_machine``: those of the same
+    machine, under whichever build (by default the same).
     """
+    longer = history if of_machine is None else of_machine
     found = []
     for name, watched in _WATCHED.items():
-        usual = _usual(name, history)
+        known = longer if watched.of_machine else history
+        usual = [each[name] for each in known if name in each]
         if name not in now or len(usual) < LEAST_SESSIONS:
             continue
         middle = statistics.median(usual)
         spread = statistics.median(abs(each - middle) for each in usual)
-        most = max(watched.least, _MADS * spread)
-        if watched.may_return:
-            most += came_and_went([each - middle - most for each in _every(name, history)])
-        if now[name] > middle + most:
+        if now[name] > middle + max(watched.least, _MADS * spread):
             found.append(
                 f"{watched.words}: {_said(now[name], watched)}, usually {_said(middle, watched)}"
             )
-    return (*found, *_bandwidth(now, history))
+    return (*found, *_bandwidth(now, longer))
 
 
-def _usual(name: str, history: Sequence[Earlier]) -> list[float]:
-    return _every(name, [each for each in history if not each.is_flagged])
-
-
-def _every(name: str, history: Sequence[Earlier]) -> list[float]:
-    return [each.conditions[name] for each in history if name in each.conditions]
-
-
-def _bandwidth(now: Mapping[str, float], history: Sequence[Earlier]) -> tuple[str, ...]:
-    """A machine that is faster by a fifth is another one, too.
-
-    One that jumps to and fro is not: it has two speeds, and the noise of its tests shows that.
-    """
-    usual = _usual("bandwidth", history)
-    if "bandwidth" not in now or len(usual) < LEAST_SESSIONS:
+def _bandwidth(now: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
+    """A machine that is faster by a fifth is another one, too."""
+    usual = [each["bandwidth"] for each in history if each.get("bandwidth", 0.0) > 0]
+    if now.get("bandwidth", 0.0) <= 0 or len(usual) < LEAST_SESSIONS:
         return ()
     middle = statistics.median(usual)
     spread = statistics.median(abs(math.log(each / middle)) for each in usual)
-    most = max(math.log(1.2), 3.5 * spread)
-    distance = math.log(now["bandwidth"] / middle)
-    sign = math.copysign(1.0, distance)
-    every = [sign * math.log(each / middle) for each in _every("bandwidth", history)]
-    if abs(distance) <= most + came_and_went([each - most for each in every]):
+    if abs(math.log(now["bandwidth"] / middle)) <= max(math.log(1.2), 3.5 * spread):
         return ()
     return (
         f"the memory bandwidth is {now['bandwidth'] / 1e9:.1f} GB/s, usually {middle / 1e9:.1f}",

@@ -11,12 +11,12 @@ import msgspec
 from pytest_llmperf.gate.baseline import Baseline, PairKey
 from pytest_llmperf.gate.machine import (
     QUARTILES_OF_NORMAL,
-    Earlier,
     changes,
     conditions_of,
     probe_of,
 )
 from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.gate.statistics import current
 from pytest_llmperf.gate.summary import InvocationSummary
 from pytest_llmperf.gate.verdict import Judgement, Verdict, is_clear
 from pytest_llmperf.measure import Measurement
@@ -49,11 +49,21 @@ class PairResult(msgspec.Struct, frozen=True, kw_only=True):
     """Of each invocation, the first look's first."""
     conditions: dict[str, float]
     software: dict[str, str]
+    seed_runs: int = 0
+    """Runs of the one go that the baseline still leans on; 0: on sessions of their own days."""
 
     @property
     def change(self) -> float | None:
         """Of the value against its normal, as a share: RAM that grew is above zero."""
         return None if not self.normal else self.value / self.normal - 1
+
+    @property
+    def confirmed(self) -> list[float]:
+        """What each fresh process measured that the judge heard, in the metric's unit."""
+        sign = 1.0 if BY_NAME[self.key.metric].better == "higher" else -1.0
+        is_size = self.key.metric in SIZES
+        heard = [look for look in self.looks[1:] if is_size or is_clear(look)]
+        return [math.exp(sign * look.log_value) for look in heard]
 
 
 def gated_metrics(measurement: Measurement) -> list[str]:
@@ -93,25 +103,30 @@ def _beside(measurement: Measurement) -> dict[str, object]:
     return beside | dict(sorted(measurement.requested.items()))
 
 
+def seed_runs(baseline: Baseline) -> int:
+    """How many runs of one go a baseline leans on; sessions enough of its own replace them."""
+    return sum(each.seeded for each in current(baseline.sessions))
+
+
 def summarize(measurement: Measurement, metric: str, baseline: Baseline) -> InvocationSummary:
     """One invocation of a pair as the judge takes it, with what was unlike its history."""
     quantity = measurement.metrics[metric]
     sign = 1.0 if BY_NAME[metric].better == "higher" else -1.0
     logs = sorted(math.log(value) for value in quantity.values or [quantity.median])
     log_probe, probe_cv = probe_of(measurement)
-    epoch = baseline.next_epoch - 1  # what went before was another machine, or another build
-    earlier = [
-        Earlier(each.conditions, bool(each.guard))
-        for each in baseline.sessions
-        if each.epoch == epoch
-    ]
+    calm = [each for each in baseline.sessions if not each.guard]
+    epoch, machine = baseline.next_epoch - 1, baseline.machine
     return InvocationSummary(
         log_value=sign * statistics.median(logs),
         spread=(percentile(logs, 75) - percentile(logs, 25)) / QUARTILES_OF_NORMAL,
         n=len(logs),
         log_probe=log_probe,
         probe_cv=probe_cv,
-        guard=changes(conditions_of(measurement), earlier),
+        guard=changes(
+            conditions_of(measurement),
+            [each.conditions for each in calm if each.epoch == epoch],
+            [each.conditions for each in calm if each.machine == machine],
+        ),
     )
 
 

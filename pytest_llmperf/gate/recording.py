@@ -10,8 +10,10 @@ import msgspec
 
 from pytest_llmperf.gate.baseline import Baseline, EpochLine, Line, SessionLine
 from pytest_llmperf.gate.baseline_file import BaselineStore
-from pytest_llmperf.gate.pair import PairResult, mean
-from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.gate.pair import SPEEDS, PairResult, mean
+from pytest_llmperf.gate.suite import SuiteShift
+from pytest_llmperf.gate.summary import InvocationSummary
+from pytest_llmperf.gate.verdict import Cause, Verdict
 
 _CHANGED = frozenset({Verdict.REGRESSED, Verdict.IMPROVED})
 
@@ -38,13 +40,17 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     line: EpochLine
 
 
-def record(root: Path, pairs: Sequence[PairResult], act: Act) -> list[Accepted]:
+def record(
+    root: Path, pairs: Sequence[PairResult], act: Act, shifts: Sequence[SuiteShift] = ()
+) -> list[Accepted]:
     """Add the session to the baselines of every pair; what was accepted as a new normal.
 
+    ``shifts``: the verdicts over all pairs; a red one is accepted with all speeds behind it.
     Every valid session counts, those that turned red included: without them the noise would look
     smaller than it is. Raises BaselineError; a module's file is written whole or not at all.
     """
     accepted: list[Accepted] = []
+    shifted = {each.fingerprint for each in shifts if each.verdict is Verdict.REGRESSED}
     for fingerprint in sorted({pair.fingerprint for pair in pairs}):
         store = BaselineStore(root, fingerprint)
         for module in sorted({pair.module for pair in pairs if pair.fingerprint == fingerprint}):
@@ -52,7 +58,7 @@ def record(root: Path, pairs: Sequence[PairResult], act: Act) -> list[Accepted]:
             lines: list[Line] = []
             for pair in pairs:
                 if (pair.fingerprint, pair.module) == (fingerprint, module):
-                    lines += entry(known.of(pair.key), pair, act)
+                    lines += entry(known.of(pair.key), pair, act, shifted=fingerprint in shifted)
             store.update(module, lines)
             accepted += [
                 Accepted(fingerprint=fingerprint, module=module, line=line)
@@ -62,9 +68,12 @@ def record(root: Path, pairs: Sequence[PairResult], act: Act) -> list[Accepted]:
     return accepted
 
 
-def entry(baseline: Baseline, pair: PairResult, act: Act) -> list[Line]:
-    """The lines of one pair: its session, after an acceptance where it begins a new normal."""
-    reason = _reason(baseline, pair, act)
+def entry(baseline: Baseline, pair: PairResult, act: Act, *, shifted: bool = False) -> list[Line]:
+    """The lines of one pair: its session, after an acceptance where it begins a new normal.
+
+    ``shifted``: all pairs of its machine together got slower.
+    """
+    reason = _reason(baseline, pair, act, shifted=shifted)
     lines: list[Line] = []
     epoch = baseline.next_epoch - (reason is None)
     if reason is not None:
@@ -94,7 +103,8 @@ def entry(baseline: Baseline, pair: PairResult, act: Act) -> list[Line]:
             n=seen.n,
             log_probe=seen.log_probe,
             probe_cv=seen.probe_cv,
-            guard=() if reason is not None else seen.guard,
+            guard=() if reason is not None else _found(pair, seen),
+            machine=baseline.machine + (act.accept_all is not None and bool(baseline.epochs)),
             conditions=pair.conditions,
             software=pair.software,
         )
@@ -102,10 +112,22 @@ def entry(baseline: Baseline, pair: PairResult, act: Act) -> list[Line]:
     return lines
 
 
-def _reason(baseline: Baseline, pair: PairResult, act: Act) -> str | None:
+def _found(pair: PairResult, seen: InvocationSummary) -> tuple[str, ...]:
+    """What was unlike the machine's history, the drop of its probe included."""
+    changed = pair.judgement.cause is Cause.MACHINE_CHANGED
+    return pair.judgement.reasons if changed else seen.guard
+
+
+def _reason(baseline: Baseline, pair: PairResult, act: Act, *, shifted: bool) -> str | None:
     """Why the session begins a new epoch; None: it belongs to the current one."""
     if not baseline.epochs:
         return act.accept or act.accept_all or "first session"
     if act.accept_all is not None:
         return act.accept_all
-    return act.accept if pair.verdict in _CHANGED else None
+    return act.accept if pair.verdict in _CHANGED or (shifted and _took_part(pair)) else None
+
+
+def _took_part(pair: PairResult) -> bool:
+    """Whether a verdict over all pairs heard this one: what another machine does is no normal."""
+    changed = bool(pair.looks[0].guard) or pair.judgement.cause is Cause.MACHINE_CHANGED
+    return pair.key.metric in SPEEDS and not changed

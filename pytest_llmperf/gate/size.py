@@ -26,8 +26,13 @@ def judge_size(
     significance could know of. Guard findings do not count: a slower machine holds as many bytes.
     """
     sessions = counted(history)
-    if not all(is_computable(each) for each in (*history, first, *second_look)):
-        return _unable(Cause.UNCOMPUTABLE, "a size is not a number", sessions)
+    wrong = None
+    if not 0 < tolerance < 1:
+        wrong = f"a tolerance lies between 0 and 1, not at {tolerance}"
+    elif not all(is_computable(each) for each in (*history, first, *second_look)):
+        wrong = "a size is not a number"
+    if wrong:
+        return _unable(Cause.UNCOMPUTABLE, wrong, sessions)
     if sessions < LEAST_SESSIONS:
         reason = f"{sessions} of {LEAST_SESSIONS} sessions of history"
         young = _unable(Cause.YOUNG, reason, sessions)

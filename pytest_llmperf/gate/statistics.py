@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from itertools import pairwise
 
 import msgspec
 
-from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
+from pytest_llmperf.gate.summary import MOST_LOG, InvocationSummary, SessionSummary
 
 CENTRE_SESSIONS = 20
 """The centre is frozen after so many sessions: a rolling one would miss a slow creep."""
@@ -38,10 +37,16 @@ _MOST_WEIGHT = 1.2
 _LEAST_CUT = 0.20
 MOST_PROBE_CV = 0.01
 
-MOST_LOG = 100.0
-
+LEVEL = -0.8 * math.log1p(-0.03)
+"""Sessions in a row that all lie further to one side are at another level."""
+_LEAST_LEVEL = 2
+_ANOTHER = -1
+_DEVIATION = 1.2533
+"""A standard deviation is so many mean absolute ones: √(π/2)."""
 RETURNED_SHARE = 2 / 3
 """A loss is like an earlier one that was at least so large a share of it."""
+_BACK = 1 / 3
+"""It has gone when no more than so large a share of it is left: noise alone ends nothing."""
 _MANY_SESSIONS = 10
 """From so many sessions on, one loss that came and went is an outlier and no habit."""
 
@@ -122,8 +127,9 @@ def probe_weight(history: Sequence[SessionSummary]) -> float:
         return 0.0
     if is_blurred(latest):
         return 0.0
-    values = _winsorized(_centred(latest, [each.log_value for each in latest]))
-    probes = _winsorized(_centred(latest, [each.log_probe or 0.0 for each in latest]))
+    labels = _levels([each for each in history if not each.seeded], 0.0)[-len(latest) :]
+    values = winsorized(_centred(labels, [each.log_value for each in latest]))
+    probes = winsorized(_centred(labels, [each.log_probe or 0.0 for each in latest]))
     both = sum(x * c for x, c in zip(values, probes, strict=True))
     squares = sum(c * c for c in probes)
     weight = (both + _RIDGE_CENTRE * _RIDGE) / (squares + _RIDGE)
@@ -143,13 +149,37 @@ def is_blurred(summaries: Sequence[InvocationSummary]) -> bool:
     return not spreads or statistics.median(spreads) > MOST_PROBE_CV
 
 
-def _centred(sessions: Sequence[SessionSummary], values: Sequence[float]) -> list[float]:
-    """Less the median of each epoch."""
-    by_epoch: dict[int, list[float]] = {}
-    for session, value in zip(sessions, values, strict=True):
-        by_epoch.setdefault(session.epoch, []).append(value)
-    middles = {epoch: statistics.median(each) for epoch, each in by_epoch.items()}
-    return [v - middles[session.epoch] for session, v in zip(sessions, values, strict=True)]
+def _centred(labels: Sequence[int], values: Sequence[float]) -> list[float]:
+    """Less the median of those that have the same label."""
+    alike: dict[int, list[float]] = {}
+    for label, value in zip(labels, values, strict=True):
+        alike.setdefault(label, []).append(value)
+    middles = {label: statistics.median(each) for label, each in alike.items()}
+    return [value - middles[label] for label, value in zip(labels, values, strict=True)]
+
+
+def _levels(history: Sequence[SessionSummary], weight: float) -> list[int]:
+    """Which sessions share a centre: those of one epoch, but for a level that came and stays."""
+    labels = [each.epoch for each in history]
+    stays = last_level([adjusted(each, weight) for each in _latest_epoch(history)], LEVEL)
+    return [*labels[: len(labels) - stays], *[_ANOTHER] * stays]
+
+
+def last_level(values: Sequence[float], least: float) -> int:
+    """How many of the last values, at least two, are at another level than those before them.
+
+    All of them lie to one side, further than ``least`` and than two standard deviations. A loss
+    that is recorded again and again must neither become the normal, which only an acceptance may
+    do, nor pass for noise. 0: there is no such level.
+    """
+    for begin in range(LEAST_WEIGHT_SESSIONS, len(values) - _LEAST_LEVEL + 1):
+        centre = statistics.median(values[:begin][:CENTRE_SESSIONS])
+        spread = statistics.fmean(abs(value - centre) for value in values[:begin])
+        border = max(least, 2 * _DEVIATION * spread)
+        distances = [value - centre for value in values[begin:]]
+        if max(distances) < -border or min(distances) > border:
+            return len(distances)
+    return 0
 
 
 def adjusted(summary: InvocationSummary, weight: float) -> float:
@@ -171,16 +201,17 @@ def estimate(
     ``use_probe``: whether what is to be judged has a probe too.
     """
     weight = probe_weight(history) if use_probe else 0.0
-    now = current(history)
-    first = now[:CENTRE_SESSIONS]
+    sessions = grown(history)
+    labels = _levels(sessions, weight)
+    epoch = sessions[-1].epoch
+    first = [each for each, label in zip(sessions, labels, strict=True) if label == epoch]
+    first = first[:CENTRE_SESSIONS]
     centre = statistics.median(adjusted(each, weight) for each in first)
-    latest = grown(history)[-NOISE_SESSIONS:]
-    residuals = _residuals(latest, weight)
+    residuals, levels = _residuals(sessions, labels, weight)
     prior, prior_weight = _prior(cohort)
-    freedom = prior_weight + len(residuals) - len({each.epoch for each in latest})
-    squares = sum(each * each for each in _winsorized(residuals))
+    freedom = prior_weight + len(residuals) - levels
+    squares = sum(each * each for each in winsorized(residuals))
     sigma = math.sqrt((prior_weight * prior**2 + squares) / freedom)
-    sessions = min(counted(history), CENTRE_SESSIONS)
     seeded = [each for each in first if each.seeded]
     if seeded:
         sigma = max(sigma, UNKNOWN_NOISE)
@@ -188,11 +219,17 @@ def estimate(
     return Noise(
         centre=centre,
         sigma=sigma,
-        sessions=sessions,
+        sessions=min(counted(history), CENTRE_SESSIONS),
         error=sigma * math.sqrt(1 + 1.57 / ways),
         freedom=freedom,
         probe_weight=weight,
-        returned=_returned([adjusted(each, weight) - centre for each in now[-NOISE_SESSIONS:]]),
+        returned=_returned(
+            [
+                adjusted(each, weight) - centre
+                for each in current(history)[-NOISE_SESSIONS:]
+                if not each.guard  # a machine that was disturbed excuses nothing else
+            ]
+        ),
     )
 
 
@@ -212,8 +249,11 @@ def came_and_went(heights: Sequence[float], allowed: int = 1) -> float:
     and no habit. 0: there is none.
     """
     for height in sorted((each for each in heights if each > 0), reverse=True):
-        reached = [each >= height for each in heights]
-        if sum(now and not later for now, later in pairwise(reached)) > allowed:
+        ended, is_up = 0, False
+        for each in heights:
+            ended += is_up and each <= _BACK * height
+            is_up = each >= height or (is_up and each > _BACK * height)
+        if ended > allowed:
             return height
     return 0.0
 
@@ -224,12 +264,16 @@ def _prior(cohort: Cohort | None) -> tuple[float, int]:
     return max(cohort.noise, LEAST_NOISE), POOLED_WEIGHT
 
 
-def _residuals(sessions: Sequence[SessionSummary], weight: float) -> list[float]:
-    """Of each session from the median of its epoch."""
-    return _centred(sessions, [adjusted(each, weight) for each in sessions])
+def _residuals(
+    sessions: Sequence[SessionSummary], labels: Sequence[int], weight: float
+) -> tuple[list[float], int]:
+    """Of the latest sessions from the median of their level, and how many levels there are."""
+    latest = labels[-NOISE_SESSIONS:]
+    values = [adjusted(each, weight) for each in sessions[-NOISE_SESSIONS:]]
+    return _centred(latest, values), len(set(latest))
 
 
-def _winsorized(residuals: Sequence[float]) -> list[float]:
+def winsorized(residuals: Sequence[float]) -> list[float]:
     """Outliers drawn in to the border, which lies at that of the least noise or further out."""
     most = max(WINSOR * mad(residuals, statistics.median(residuals)), 2.5 * LEAST_NOISE)
     return [min(max(each, -most), most) for each in residuals]
@@ -243,14 +287,14 @@ def cohort_of(histories: Sequence[Sequence[SessionSummary]], pairs: int) -> Coho
     """
     variances = []
     for history in histories:
-        latest = history[-NOISE_SESSIONS:]
-        freedom = len(latest) - len({each.epoch for each in latest})
         if counted(history) < LEAST_WEIGHT_SESSIONS or any(
-            each.seeded or not is_computable(each) for each in latest
+            each.seeded or not is_computable(each) for each in history[-NOISE_SESSIONS:]
         ):
             continue
-        residuals = _winsorized(_residuals(latest, probe_weight(history)))
-        variance = sum(each * each for each in residuals) / freedom
+        weight = probe_weight(history)
+        residuals, levels = _residuals(history, _levels(history, weight), weight)
+        freedom = len(residuals) - levels
+        variance = sum(each * each for each in winsorized(residuals)) / freedom
         variances.append(variance / (1 - 2 / (9 * freedom)) ** 3)
     if len(variances) < LEAST_PAIRS:
         return Cohort(pairs=pairs)
@@ -265,18 +309,17 @@ def is_computable(summary: InvocationSummary) -> bool:
 
 def probe_drop(history: Sequence[SessionSummary], log_probe: float | None) -> str | None:
     """Whether the machine itself is slower than in its history, in words; None: it is not."""
-    if log_probe is None:
+    if log_probe is None or not history:
         return None
     seen = [
-        each.log_probe for each in current(history) if each.log_probe is not None and not each.guard
+        each.log_probe
+        for each in history
+        if each.machine == history[-1].machine and each.log_probe is not None and not each.guard
     ]
     if len(seen) < SEEDED_SESSIONS:
         return None
     middle = statistics.median(seen)
-    every = [each.log_probe for each in current(history) if each.log_probe is not None]
-    least = -math.log1p(-PROBE_DROP)
-    habit = came_and_went([middle - each for each in every])
-    most = max(least, PROBE_DROP_MADS * mad(seen, middle), habit + least if habit > least else 0)
+    most = max(-math.log1p(-PROBE_DROP), PROBE_DROP_MADS * mad(seen, middle))
     if middle - log_probe <= most:
         return None
     return (

@@ -9,17 +9,23 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from pytest_llmperf.gate.statistics import (
+    CENTRE_SESSIONS,
+    NOISE_SESSIONS,
+    RETURNED_SHARE,
     adjusted,
+    came_and_went,
     estimate,
     is_blurred,
     is_computable,
+    last_level,
     probe_drop,
     t_quantile,
+    winsorized,
 )
 from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
 from pytest_llmperf.gate.verdict import Verdict
@@ -31,7 +37,6 @@ MOST_CHANGED = 0.25
 """Share of the pairs that may show another machine: beyond it the others are not to be trusted."""
 _ALPHA = 0.002
 _PRIOR, _PRIOR_WEIGHT = 0.01, 4
-_LATEST = 20
 
 Dated = tuple[str, SessionSummary]
 """A session's id, the same for all pairs, and what it was for one."""
@@ -79,18 +84,26 @@ def suite_shift(pairs: Sequence[tuple[Sequence[Dated], InvocationSummary]]) -> S
     gated = clear
     distances = []
     earlier: defaultdict[str, list[float]] = defaultdict(list)
-    for history, now in gated:
+    latest: set[str] = set()
+    for history, now in sorted(gated, key=lambda pair: -len(pair[0])):
         sessions = [session for _, session in history]
         noise = estimate(sessions, use_probe=not is_blurred([now]))
         distances.append(adjusted(now, noise.probe_weight) - noise.centre)
-        for name, session in history[-_LATEST:]:
-            if session.epoch == sessions[-1].epoch and not session.seeded:
+        latest.update(name for name, _ in history[-NOISE_SESSIONS:])
+        for name, session in history:
+            is_current = session.epoch == sessions[-1].epoch
+            if is_current and not (session.seeded or session.guard):
                 earlier[name].append(adjusted(session, noise.probe_weight) - noise.centre)
-    past = _medians(earlier.values())
+    past = {
+        name: statistics.median(each)
+        for name, each in earlier.items()
+        if len(each) >= LEAST_PAIRS  # it measured enough of the suite
+    }
     if len(past) < LEAST_SESSIONS:
         reason = f"{len(past)} earlier sessions of the suite, and {LEAST_SESSIONS} are needed"
         return SuiteShift(verdict=Verdict.NO_BASELINE, pairs=len(gated), reason=reason)
-    return _judged(past, statistics.median(distances), len(gated))
+    recent = sum(name in latest for name in past)
+    return _judged(list(past.values()), recent, statistics.median(distances), len(gated))
 
 
 def _changed(history: Sequence[Dated], now: InvocationSummary) -> bool:
@@ -99,18 +112,21 @@ def _changed(history: Sequence[Dated], now: InvocationSummary) -> bool:
     return bool(now.guard) or probe_drop(sessions, now.log_probe) is not None
 
 
-def _medians(sessions: Iterable[Sequence[float]]) -> list[float]:
-    """Of each session that measured enough of the suite."""
-    return [statistics.median(each) for each in sessions if len(each) >= LEAST_PAIRS]
-
-
-def _judged(past: Sequence[float], now: float, pairs: int) -> SuiteShift:
-    centre = statistics.median(past)
-    freedom = _PRIOR_WEIGHT + len(past) - 1
-    squares = sum((each - centre) ** 2 for each in past)
+def _judged(past: Sequence[float], recent: int, now: float, pairs: int) -> SuiteShift:
+    """``past``: oldest first, of which the last ``recent`` tell the noise."""
+    stays = last_level(past, -math.log1p(-LEAST_SHIFT))
+    before, level = past[: len(past) - stays], past[len(past) - stays :]
+    centre = statistics.median(before[:CENTRE_SESSIONS])
+    distances = [each - centre for each in past]
+    residuals = [each - centre for each in before]
+    residuals += [each - statistics.median(level) for each in level]
+    residuals = winsorized(residuals[-recent:])
+    freedom = _PRIOR_WEIGHT + len(residuals) - 1 - bool(level)
+    squares = sum(each**2 for each in residuals)
     sigma = math.sqrt((_PRIOR_WEIGHT * _PRIOR**2 + squares) / freedom)
-    error = sigma * math.sqrt(1 + 1.57 / len(past))
-    needed = max(-math.log1p(-LEAST_SHIFT), t_quantile(1 - _ALPHA, freedom) * error)
+    error = sigma * math.sqrt(1 + 1.57 / len(before[:CENTRE_SESSIONS]))
+    usual = came_and_went([-each for each in distances[-recent:]]) / RETURNED_SHARE
+    needed = max(-math.log1p(-LEAST_SHIFT), t_quantile(1 - _ALPHA, freedom) * error, usual)
     shift = now - centre
     return SuiteShift(
         verdict=Verdict.REGRESSED if shift < -needed else Verdict.PASSED,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+MOST_LOG = 100.0
+"""e¹⁰⁰ is no speed, and no size."""
+
 
 class InvocationSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One metric of one fresh worker, on a log scale on which larger is better."""
@@ -27,5 +30,7 @@ class SessionSummary(InvocationSummary, frozen=True, kw_only=True):
 
     epoch: int = 0
     """Counts the acceptances of a new normal; the centre is learned anew in each."""
+    machine: int = 0
+    """Counts the acceptances of another machine."""
     seeded: bool = False
     """Made in one go with others, so that it holds no difference between sessions."""

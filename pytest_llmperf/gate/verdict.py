@@ -127,19 +127,20 @@ def judge(
             cause=Cause.UNCOMPUTABLE,
             reasons=(wrong,),
         )
-    if sessions < LEAST_SESSIONS:
-        return Judgement(
-            verdict=Verdict.NO_BASELINE,
-            sessions=sessions,
-            cause=Cause.YOUNG,
-            reasons=(f"{sessions} of {LEAST_SESSIONS} sessions of history",),
-        )
     clear = [each for each in second_look if is_clear(each)]
     looks = [first, *clear]
+    changed = _changes(history, looks)
+    if sessions < LEAST_SESSIONS:
+        young = f"{sessions} of {LEAST_SESSIONS} sessions of history"
+        return Judgement(
+            verdict=Verdict.INCONCLUSIVE if changed else Verdict.NO_BASELINE,
+            sessions=sessions,
+            cause=Cause.MACHINE_CHANGED if changed else Cause.YOUNG,
+            reasons=changed or (young,),
+        )
     probed = all(look.log_probe is not None for look in looks) and not is_blurred(looks)
     noise = estimate(history, cohort, use_probe=probed)
     told = _Told(noise, looks, _tolerance(tolerance, sessions), cohort)
-    changed = _changes(history, looks)
     if changed:
         return told.judgement(Verdict.INCONCLUSIVE, Cause.MACHINE_CHANGED, *changed)
     if not second_look:

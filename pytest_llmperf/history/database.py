@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import msgspec
@@ -167,6 +168,30 @@ class Database:
                 connection.execute(insert(meta).values(format=FORMAT, schema_version=VERSION))
 
 
+def check_url(text: str) -> None:
+    """Raises HistoryError for what is no URL, or that of a database nobody here knows.
+
+    Connects to nothing, and needs no driver.
+    """
+    address = _read_url(text)
+    try:
+        address.get_dialect()
+    except NoSuchModuleError as error:
+        raise _unknown(address) from error
+
+
+def missing(url: str | None = None) -> str | None:
+    """Which file does not exist, and would be made by opening it; None: there is a database.
+
+    Raises HistoryError for what is no URL.
+    """
+    address = URL.create("sqlite", database=str(_default_path())) if url is None else _read_url(url)
+    path = address.database or ""
+    if address.get_backend_name() != "sqlite" or path in {"", ":memory:"}:
+        return None
+    return None if path.startswith("file:") or Path(path).exists() else shown(address)
+
+
 def shown(url: URL) -> str:
     """The address without what is secret in it."""
     hidden = dict.fromkeys(_secret_options(url), "hidden")
@@ -185,11 +210,14 @@ def _without_secrets(words: str, url: URL) -> str:
     return words
 
 
+def _default_path() -> Path:
+    return platformdirs.user_state_path("pytest-llmperf", appauthor=False) / "history.sqlite3"
+
+
 def _default_url() -> URL:
-    folder = platformdirs.user_state_path("pytest-llmperf", appauthor=False)
-    path = folder / "history.sqlite3"
+    path = _default_path()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HistoryError(
             f"history {path}: cannot make its folder: {error}. Make it writable for this user, "
@@ -222,10 +250,7 @@ def _engine(address: URL, patience_s: float) -> Engine:
             warnings.simplefilter("error", SAWarning)  # an option that would be ignored
             engine = create_engine(address, **options)
     except NoSuchModuleError as error:
-        raise HistoryError(
-            f"history {name}: SQLAlchemy knows no database {address.drivername!r}. Known are "
-            "sqlite, postgresql and those whose SQLAlchemy dialect is installed."
-        ) from error
+        raise _unknown(address) from error
     except (ArgumentError, SAWarning, *_UNFIT) as error:
         words = _without_secrets(" ".join(str(error).split()), address)
         raise HistoryError(f"history {name}: {words}. {_CORRECT}") from error
@@ -237,6 +262,13 @@ def _engine(address: URL, patience_s: float) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up)
     return engine
+
+
+def _unknown(address: URL) -> HistoryError:
+    return HistoryError(
+        f"history {shown(address)}: SQLAlchemy knows no database {address.drivername!r}. Known "
+        "are sqlite, postgresql and those whose SQLAlchemy dialect is installed."
+    )
 
 
 def _set_up(connection: Any, _: object) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select
 
 from pytest_llmperf.gate import Verdict
 from pytest_llmperf.history import queries, schema
-from pytest_llmperf.history.database import PATIENCE_S, Database
+from pytest_llmperf.history.database import PATIENCE_S, Database, missing
 from pytest_llmperf.history.schema import Acceptance, Invocation, SessionFacts, SessionRecord
 
 _LATEST = 50
@@ -60,6 +60,11 @@ class History:
         """
         return cls(Database.open(url, patience_s=patience_s))
 
+    @staticmethod
+    def missing(url: str | None = None) -> str | None:
+        """Which file does not exist, and would be made by opening it; None: there is one."""
+        return missing(url)
+
     def __enter__(self) -> Self:
         return self
 
@@ -80,10 +85,15 @@ class History:
         """Its URL, the password hidden."""
         return self._database.name
 
-    def record(self, session: SessionRecord) -> None:
-        """Write one session, whole or not at all. It is on the disk when this returns."""
+    def record(self, session: SessionRecord, accepted: Sequence[Acceptance] = ()) -> None:
+        """Write one session and what it accepted, whole or not at all.
+
+        It is on the disk when this returns.
+        """
         doing = f"record session {session.id}"
         self._refuse_nan(doing, _numbers_of_session(session))
+        for acceptance in accepted:
+            self._refuse_nan(doing, _numbers_of_acceptance(acceptance))
         with self._database.transaction(doing) as connection:
             row = {name: getattr(session, name) for name in SessionFacts.__struct_fields__}
             key = _insert(connection, schema.session, row)
@@ -106,6 +116,8 @@ class History:
             ):
                 if rows:
                     connection.execute(insert(table), rows)
+            for acceptance in accepted:
+                _insert(connection, schema.acceptance, msgspec.structs.asdict(acceptance))
 
     def latest(self, test: str, measure: str, metric: str, limit: int = _LATEST) -> list[Point]:
         """The values of a metric in the last sessions that have it, the newest first.

@@ -109,6 +109,7 @@ class Instruments(Surroundings):
     def probes_around(self, model: LoadedModel) -> tuple[Calibration | None, Calibration | None]:
         """Of what computes, the latest probe and one of now, when the samples have been taken.
 
+        The engine stands still for it, because a probe must not depend on the code under test.
         GPUs are not probed again: it takes some ten times as long, and they hold the model.
         """
         if model.files is None:
@@ -118,7 +119,8 @@ class Instruments(Surroundings):
         if before is None or model.engine.device != "cpu":
             return before, None
         known = len(self._cpu)
-        self._calibrate_cpu()
+        with model.worker.still():
+            self._calibrate_cpu()
         return before, self._cpu[-1] if len(self._cpu) > known else None
 
     def _of_device(self, device: str) -> tuple[Sequence[Calibration], str]:

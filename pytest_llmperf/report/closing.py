@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
+from pytest_llmperf.gate.pair import PairResult
+from pytest_llmperf.gate.suite import SuiteShift
 from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.report import words
 from pytest_llmperf.report.result import JudgedTest
 
 _WORDS = {
@@ -18,8 +22,57 @@ _WORDS = {
 }
 
 
-def closing_lines(tests: list[JudgedTest]) -> list[str]:
-    """The counted line, then each reason for a skip with how often it was given."""
+def closing_lines(tests: list[JudgedTest], shifts: Sequence[SuiteShift] = ()) -> list[str]:
+    """The counted line, then what it leaves open: each reason with how often it was given.
+
+    ``shifts``: the verdicts over all tests together.
+    """
+    pairs = [
+        pair for test in tests for each in test.measurements for pair in each.pairs if pair.is_gated
+    ]
+    skipped = Counter(
+        test.reason or "no reason given" for test in tests if test.outcome == "skipped"
+    )
+    return [
+        _counted(tests, pairs, shifts),
+        *_second_looks(tests),
+        *_suites(shifts, pairs),
+        *_improved(pairs),
+        *_without_baseline(pairs),
+        *_undecided(tests),
+        *(f"  skipped {count}×: {reason}" for reason, count in skipped.items()),
+    ]
+
+
+def _counted(
+    tests: list[JudgedTest], pairs: Sequence[PairResult], shifts: Sequence[SuiteShift]
+) -> str:
+    """Everything once, under its own verdict."""
+    measured = sum(len(test.measurements) for test in tests)
+    gates = sum(len(judged.checks) for test in tests for judged in test.measurements)
+    compared = sum(pair.verdict is not Verdict.NO_BASELINE for pair in pairs)
+    arms = sum(len(test.comparisons) for test in tests)
+    line = f"llmperf: {_count(measured, 'measurement')}, {_count(gates, 'budget')} judged"
+    if compared:
+        line += f", {_count(compared, 'baseline')} compared"
+    if arms:
+        line += f", {_count(arms, 'comparison')}"
+    verdicts = _verdicts(tests)
+    parts = [f"{verdicts[verdict]} {word}" for verdict, word in _WORDS.items() if verdicts[verdict]]
+    red = sum(shift.verdict is Verdict.REGRESSED for shift in shifts)
+    if red:
+        parts.append(f"{_count(red, 'suite')} regressed")
+    if parts:
+        line += f": {', '.join(parts)}"
+    unmeasured = sum(test.outcome in {"failed", "error"} and not test.verdict for test in tests)
+    if unmeasured:
+        line += f"; {unmeasured} failed unmeasured"
+    skipped = sum(test.outcome == "skipped" for test in tests)
+    return f"{line}; {skipped} skipped" if skipped else line
+
+
+def _verdicts(tests: list[JudgedTest]) -> Counter[Verdict]:
+    """Of each measurement and comparison; a test's own where it has neither."""
     verdicts = Counter(judged.verdict for test in tests for judged in test.measurements)
     verdicts.update(each.verdict for test in tests for each in test.comparisons if each.verdict)
     verdicts.update(
@@ -27,31 +80,63 @@ def closing_lines(tests: list[JudgedTest]) -> list[str]:
         for test in tests
         if test.verdict and not test.measurements and not test.comparisons
     )
-    gates = sum(len(judged.checks) for test in tests for judged in test.measurements)
-    skipped = Counter(
-        test.reason or "no reason given" for test in tests if test.outcome == "skipped"
-    )
-    parts = [f"{verdicts[verdict]} {word}" for verdict, word in _WORDS.items() if verdicts[verdict]]
-    measured = sum(len(test.measurements) for test in tests)
-    pairs = sum(
-        pair.is_gated for test in tests for each in test.measurements for pair in each.pairs
-    )
-    compared = f", {_count(pairs, 'baseline')} compared" if pairs else ""
-    line = f"llmperf: {_count(measured, 'measurement')}, {_count(gates, 'budget')} judged{compared}"
-    arms = sum(len(test.comparisons) for test in tests)
-    if arms:
-        line += f", {_count(arms, 'comparison')}"
-    if parts:
-        line += f": {', '.join(parts)}"
-    unmeasured = [
-        test for test in tests if test.outcome in {"failed", "error"} and not test.verdict
+    return verdicts
+
+
+def _suites(shifts: Sequence[SuiteShift], pairs: Sequence[PairResult]) -> list[str]:
+    """How all tests together did. Where there is no baseline yet, nobody asks."""
+    known = {pair.fingerprint for pair in pairs if pair.normal is not None}
+    told = [
+        shift
+        for shift in shifts
+        if shift.verdict is not Verdict.NO_BASELINE or shift.fingerprint in known
     ]
-    if unmeasured:
-        line += f"; {len(unmeasured)} failed unmeasured"
-    if skipped:
-        line += f"; {sum(skipped.values())} skipped"
-    lines = [line, *_second_looks(tests), *_undecided(tests)]
-    return [*lines, *(f"  skipped {count}×: {reason}" for reason, count in skipped.items())]
+    lines = []
+    for shift in told:
+        whose = f"suite on {shift.fingerprint}" if len(told) > 1 else "suite"
+        lines += _folded(f"{whose}: {_suite(shift)}")
+    return lines
+
+
+def _suite(shift: SuiteShift) -> str:
+    if shift.effect is None or shift.needed is None:
+        undecided = shift.verdict is Verdict.INCONCLUSIVE
+        return f"{'inconclusive' if undecided else 'not judged'}, {shift.reason}"
+    verdict = "regressed, " if shift.verdict is Verdict.REGRESSED else ""
+    return (
+        f"{verdict}{words.change(shift.effect)} over {_count(shift.pairs, 'metric')}, "
+        f"red below {words.change(shift.needed)}"
+    )
+
+
+def _improved(pairs: Sequence[PairResult]) -> list[str]:
+    """A stale normal hides the next loss."""
+    improved = sum(pair.verdict is Verdict.IMPROVED for pair in pairs)
+    if not improved:
+        return []
+    return _folded(
+        f"improved {improved}×: accept it with --llmperf-accept=WHY, or the next loss hides in "
+        "the gain"
+    )
+
+
+def _without_baseline(pairs: Sequence[PairResult]) -> list[str]:
+    """Why nothing was compared, each reason once with how often it was given."""
+    reasons = Counter(
+        reason
+        for pair in pairs
+        if pair.verdict is Verdict.NO_BASELINE
+        for reason in pair.judgement.reasons
+    )
+    lines = []
+    for reason, count in reasons.most_common():
+        remedy = "" if "--llmperf-record" in reason else "; record more with --llmperf-record"
+        lines += _folded(f"without baseline {count}×: {reason}{remedy}")
+    return lines
+
+
+def _folded(text: str) -> list[str]:
+    return words.folded(f"  {text}", 4)
 
 
 def _undecided(tests: list[JudgedTest]) -> list[str]:
@@ -75,11 +160,16 @@ def _undecided(tests: list[JudgedTest]) -> list[str]:
 
 def _second_looks(tests: list[JudgedTest]) -> list[str]:
     """What looking again has cost."""
-    looks = [each.second_look for test in tests for each in test.measurements if each.second_look]
-    if not looks:
+    looked = [
+        each
+        for test in tests
+        for each in test.measurements
+        if each.second_look or each.second_look_s
+    ]
+    if not looked:
         return []
-    took_s = sum(fresh.wall_s + fresh.load_facts.load_s for each in looks for fresh in each)
-    return [f"  looked again at {_count(len(looks), 'measurement')}: {took_s:.0f} s more"]
+    took_s = sum(each.second_look_s for each in looked)
+    return [f"  looked again at {_count(len(looked), 'measurement')}: {took_s:.0f} s more"]
 
 
 def _count(number: int, noun: str) -> str:

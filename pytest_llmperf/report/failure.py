@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.pair import PairResult
+from pytest_llmperf.gate.statistics import SEEDED_SESSIONS
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.report import words
@@ -25,24 +26,21 @@ def block(judged: JudgedMeasurement, hardware: Hardware, *, named: bool) -> str:
     if named:
         lines.append(_row("measure", judged.measurement.name))
     broken = [check for check in judged.checks if check.verdict is Verdict.OVER_BUDGET]
-    lines.append(_row("measured", _measured(judged, broken[0] if broken else None)))
+    regressed = [pair for pair in judged.pairs if _is(pair, Verdict.REGRESSED)]
+    lines += [_row("measured", text) for text in _measured(judged, broken, regressed)]
     lines.append(_row("engine", _engine(judged)))
     lines += [
         _row(BY_NAME[check.metric].name, how) for check in broken for how in _how(judged, check)
     ]
     lines.append(_row("machine", words.machine(hardware)))
     lines.append(_row("state", " · ".join(_state(judged))))
-    confirmed = [
-        words.labelled(check.metric, check.confirmed, check.percentile)
-        for check in broken
-        if check.confirmed is not None
-    ]
-    if confirmed:
-        lines.append(_row("confirmed", f"in a fresh process: {', '.join(confirmed)}"))
+    lines += [_row("confirmed", text) for text in _confirmed(broken, regressed)]
     lines += _baselines(judged.pairs)
     if broken:
         lines += [_row("unjudged", reason) for reason in judged.reasons]
     lines += [_row("note", finding) for finding in judged.measurement.findings]
+    if regressed:
+        lines.append(_row("if wanted", "--llmperf-accept=WHY makes it the new normal"))
     return "\n".join(lines)
 
 
@@ -92,14 +90,27 @@ def _baselines(pairs: list[PairResult]) -> list[str]:
         rows.append(
             _row(
                 "baseline",
-                f"{which}{known} ({pair.since}, {seen.sessions} sessions){change}, {pair.verdict}",
+                f"{which}{known} ({pair.since}, {_known_from(pair)}){change}, {pair.verdict}",
             )
         )
         if seen.low is not None and seen.high is not None and seen.mde is not None:
             between = f"{words.change(seen.low)} to {words.change(seen.high)}"
             least = words.percent(seen.mde)
-            rows.append(_row("certainty", f"{which}{between}; a loss of {least} would be found"))
+            found = f"losses of {least} are found four times in five"
+            rows.append(_row("certainty", f"{between}; {found}"))
     return rows
+
+
+def _known_from(pair: PairResult) -> str:
+    """``9 sessions``; a seed is no session, however many the judge takes it for."""
+    if not pair.seed_runs:
+        return _sessions(pair.judgement.sessions)
+    own = pair.judgement.sessions - SEEDED_SESSIONS
+    return f"a seed of {pair.seed_runs} runs" + (f" and {_sessions(own)}" if own > 0 else "")
+
+
+def _sessions(number: int) -> str:
+    return f"{number} session{'' if number == 1 else 's'}"
 
 
 def _against(check: CheckResult) -> str:
@@ -110,14 +121,46 @@ def _against(check: CheckResult) -> str:
     return f"{value}{both} {sign} {check.keyword}={words.limit(check.limit)}"
 
 
-def _measured(judged: JudgedMeasurement, check: CheckResult | None) -> str:
-    measurement = judged.measurement
-    if check is None or check.measured is None:
-        return words.workload(measurement)
+def _measured(
+    judged: JudgedMeasurement, broken: list[CheckResult], regressed: list[PairResult]
+) -> list[str]:
+    """What the first process saw of the first broken budget, and of all that regressed."""
+    seen = judged.measurement
+    told = [_value(judged, check) for check in broken[:1] if check.measured is not None]
+    metrics = [pair.key.metric for pair in regressed]
+    metrics = [each for each in metrics if not broken or each != broken[0].metric]
+    for metric in metrics:
+        quantity = seen.metrics[metric]
+        value = f"{words.number(quantity.median)} {BY_NAME[metric].unit}"
+        which = f"{BY_NAME[metric].label} " if len(metrics) + len(told) > 1 else ""
+        told.append(f"{which}{value} ({words.spread(quantity)})")
+    return [", ".join(filter(None, (each, words.workload(seen)))) for each in told or [""]]
+
+
+def _value(judged: JudgedMeasurement, check: CheckResult) -> str:
+    assert check.measured is not None
     value = f"{words.apart(check.measured, check.limit)} {BY_NAME[check.metric].unit}".strip()
-    seen = measurement.metrics[check.metric]
+    seen = judged.measurement.metrics[check.metric]
     spread = f"p{check.percentile} of {seen.n}" if check.percentile else words.spread(seen)
-    return f"{value} ({spread}), {words.workload(measurement)}"
+    return f"{value} ({spread})"
+
+
+def _confirmed(broken: list[CheckResult], regressed: list[PairResult]) -> list[str]:
+    """What fresh processes saw: the first of them of budgets, all of what regressed."""
+    again = [
+        words.labelled(check.metric, check.confirmed, check.percentile)
+        for check in broken
+        if check.confirmed is not None
+    ]
+    rows = [f"in a fresh process: {', '.join(again)}"] if again else []
+    for pair in regressed:
+        seen = pair.confirmed
+        if not seen:
+            continue
+        where = "a fresh process" if len(seen) == 1 else f"{len(seen)} fresh processes"
+        which = f"{BY_NAME[pair.key.metric].label} " if len(regressed) > 1 else ""
+        rows.append(f"in {where}: {which}{', '.join(map(words.number, seen))}")
+    return rows
 
 
 def _how(judged: JudgedMeasurement, check: CheckResult) -> list[str]:
@@ -154,4 +197,4 @@ def _engine(judged: JudgedMeasurement) -> str:
 
 
 def _row(name: str, text: str) -> str:
-    return f"  {name:<{_WIDTH}}{text}"
+    return "\n".join(words.folded(f"  {name:<{_WIDTH}}{text}", 2 + _WIDTH))

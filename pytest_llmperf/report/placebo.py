@@ -79,7 +79,7 @@ def _table(pairs: list[PairFigures]) -> Iterator[str]:
     yield _row("sessions", [str(each.sessions) for each in pairs])
     yield _row("median, tok/s", [words.number(each.value) for each in pairs])
     yield _row("CV between sessions", [_share(each.session_cv) for each in pairs])
-    yield _row("  its interval of 95 %, %", [_interval(each) for each in pairs])
+    yield _row("  its 95 % interval, in %", [_interval(each) for each in pairs])
     yield _row("  as the gate reckons (σ)", [_share(each.sigma) for each in pairs])
     yield _row("spread within a worker", [_share(each.spread) for each in pairs])
     yield _row("CV of the probe's repeats", [_share(each.probe_cv) for each in pairs])

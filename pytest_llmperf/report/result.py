@@ -43,6 +43,8 @@ class JudgedMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     second_look: list[Measurement]
     """The same in fresh workers, when a value was near its limit or suspect; the first of them
     confirms budgets."""
+    second_look_s: float = 0.0
+    """What it took on the wall clock, starts and loads included."""
     checks: list[CheckResult]
     pairs: list[PairResult]
     """Each metric that is compared with earlier sessions."""
@@ -120,13 +122,21 @@ def judged(
     second_look: list[Measurement],
     contract: Contract,
     pairs: list[PairResult],
+    *,
+    unread: str | None = None,
 ) -> JudgedMeasurement:
-    """Put a measurement, its contract and its comparisons with the baseline together."""
+    """Put a measurement, its contract and its comparisons with the baseline together.
+
+    ``unread``: why its baseline could not be read.
+    """
     gated = [pair for pair in pairs if pair.is_gated]
     reasons = [*contract.reasons, *_reasons(gated)]
     verdicts = [pair.verdict for pair in gated]
     if contract.verdict is not None:
         verdicts.append(contract.verdict)
+    if unread is not None:
+        verdicts.append(Verdict.INCONCLUSIVE)
+        reasons.append(unread)
     broken = [each.invalid for each in second_look if each.invalid]
     if broken:
         verdicts, reasons = [Verdict.INVALID], broken

@@ -73,11 +73,14 @@ def _number_cell(judged: JudgedMeasurement, metric: str) -> str:
     quantity = judged.measurement.metrics.get(metric)
     if quantity is None:
         return "–"
-    text = words.number(quantity.median)
+    pairs = [pair for pair in judged.pairs if pair.key.metric == metric]
+    # After a second look the mean of all processes was judged, and its change stands beneath.
+    values = [pair.value for pair in pairs if len(pair.looks) > 1]
+    text = words.number(values[0] if values else quantity.median)
     for check in judged.checks:
         if check.metric == metric and not _needs_a_line(check):
             text += f"\n{_styled(check, _limit(check))}"
-    return text + "".join(_change(pair) for pair in judged.pairs if pair.key.metric == metric)
+    return text + "".join(map(_change, pairs))
 
 
 def _other_budgets(judged: JudgedMeasurement) -> str:

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections import Counter
 
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.measure import Measurement, Quantity
+
+_WIDTH = 80
+
+
+def folded(text: str, indent: int) -> list[str]:
+    """Lines of a terminal of 80 columns, the further ones ``indent`` deep; ``5 %`` stays whole."""
+    lines = textwrap.wrap(
+        text.replace(" %", "\N{NO-BREAK SPACE}%"),
+        _WIDTH,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace("\N{NO-BREAK SPACE}%", " %") for line in lines]
 
 
 def number(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -186,6 +187,10 @@ class Worker:
         return errors.EngineRaised(
             f"{self.backend} raised {answer.message}\nlog: {self.log}\n{tail}"
         )
+
+    def still(self) -> contextlib.AbstractContextManager[None]:
+        """Keep an idle engine, whose threads may spin, off the cores meanwhile."""
+        return self._child.still()
 
     def close(self) -> int:
         """Ask the worker to leave, then end its group whatever it does; its exit code."""

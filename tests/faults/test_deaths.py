@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -105,6 +106,26 @@ def test_a_worker_that_died_unasked_is_replaced_and_its_death_is_noted(pool: Wor
     pool.close()
     (note,) = pool.bad_exits
     assert "(killed by SIGKILL)" in note
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a stopped group with us")
+def test_a_worker_that_stands_still_goes_on_afterwards(pool: WorkerPool) -> None:
+    model = pool.load(loading("fake"))
+    status = Path(f"/proc/{model.worker.pid}/stat")
+
+    def state() -> str:
+        return status.read_text().rpartition(")")[2].split()[0]
+
+    with model.worker.still():
+        while state() != "T":  # a signal takes a moment
+            time.sleep(0.01)
+        assert model.worker.alive
+    assert generate(model, prompt(8), 10).count == 10
+    with pytest.raises(KeyError), model.worker.still():
+        raise KeyError
+    assert generate(model, prompt(8), 10).count == 10
+    with model.worker.still():
+        assert model.worker.kill() == -signal.SIGKILL
 
 
 def test_an_interrupted_request_never_answers_the_next_one(pool: WorkerPool) -> None:

@@ -62,7 +62,13 @@ def test_nothing_is_written_unasked(session: Session, pytester: pytest.Pytester)
 
 def test_a_first_session_is_no_baseline_and_red_under_strict(session: Session) -> None:
     result = session()
-    result.stdout.fnmatch_lines(["*1 without baseline*"])
+    result.stdout.fnmatch_lines(
+        [
+            "llmperf: 1 measurement, 0 budgets judged: 1 without baseline",
+            "  without baseline 3×: 0 of 3 sessions of history; record more with",
+            "    --llmperf-record",
+        ]
+    )
     result = session("--llmperf-strict")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*decode_tps: 0 of 3 sessions of history"])
@@ -96,9 +102,14 @@ def test_a_loss_is_looked_at_again_and_red(session: Session) -> None:
         [
             "perf regressed: decode * tok/s is 13 % below its baseline, 3 % is tolerated",
             "perf regressed: prefill * tok/s is 13 % below its baseline, 3 % is tolerated",
+            "  measured   decode 8* tok/s (median of 10, *), 512+128 tokens",
+            "  measured   prefill 8* tok/s (median of 10, *), 512+128 tokens",
+            "  confirmed  in 5 fresh processes: decode 8*, 8*, 8*, 8*, 8*",
+            "  confirmed  in 5 fresh processes: prefill 8*, 8*, 8*, 8*, 8*",
             "  baseline   decode * tok/s (20*, 10 sessions) → −13 %, REGRESSED",
-            "  certainty  decode −* % to −* %; a loss of * % would be found",
+            "  certainty  −* % to −* %; losses of * % are found four times in five",
             "  baseline   prefill * tok/s (20*, 10 sessions) → −13 %, REGRESSED",
+            "  if wanted  --llmperf-accept=WHY makes it the new normal",
             "*1 regressed",
             "  looked again at 1 measurement: * s more",
         ]
@@ -106,9 +117,21 @@ def test_a_loss_is_looked_at_again_and_red(session: Session) -> None:
 
 
 @pytest.mark.usefixtures("history")
+def test_a_seed_is_not_called_sessions(session: Session, pytester: pytest.Pytester) -> None:
+    (path,) = pytester.path.glob("baselines/*/test_it.py.jsonl")
+    kept = path.read_text()
+    path.write_text(kept.replace('"kind":"session"', '"kind":"session","seeded":true'))
+    session(pace="0.7").stdout.fnmatch_lines(
+        ["  baseline   decode * tok/s (20*, a seed of 10 runs) → −30 %,"]
+    )
+
+
+@pytest.mark.usefixtures("history")
 def test_a_slow_first_worker_alone_is_no_loss(session: Session) -> None:
     result = session(pace="0.9 1")
     result.assert_outcomes(passed=1)
+    # The mean of six, as its change is.
+    result.stdout.fnmatch_lines(["* test_chat * 98.*  98* PASSED"])
     result.stdout.fnmatch_lines(["  looked again at 1 measurement: * s more"])
 
 
@@ -124,7 +147,26 @@ def test_without_a_second_look_a_suspect_is_undecided(session: Session) -> None:
 def test_a_gain_passes_and_is_told(session: Session) -> None:
     result = session(pace="1.2")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*+20 %*", "*1 improved"])
+    result.stdout.fnmatch_lines(
+        [
+            "*+20 %*",
+            "*1 improved",
+            "  improved 2×: accept it with --llmperf-accept=WHY, or the next loss hides in",
+        ]
+    )
+
+
+@pytest.mark.usefixtures("history")
+def test_accepting_where_nothing_changed_says_so(
+    session: Session, pytester: pytest.Pytester
+) -> None:
+    session("--llmperf-accept=a hunch").stdout.fnmatch_lines(
+        [
+            "recorded: 3 pairs in baselines",
+            "accepted: nothing, no pair got slower or faster for certain",
+        ]
+    )
+    assert [line["reason"] for line in lines(pytester.path, "epoch")] == ["first session"] * 3
 
 
 @pytest.mark.usefixtures("history")
@@ -208,7 +250,9 @@ def suite_history(session: Session) -> None:
 def test_a_loss_that_no_test_shows_alone_is_one_red_case(
     session: Session, pytester: pytest.Pytester
 ) -> None:
-    session(source=SUITE).assert_outcomes(passed=7)
+    green = session(source=SUITE)
+    green.assert_outcomes(passed=7)
+    green.stdout.fnmatch_lines(["  suite: *% over 12 metrics, red below −*.* %"])
     for processes in ("0", "2"):
         result = session("--junitxml=out.xml", "-n", processes, pace="0.965", source=SUITE)
         assert result.ret == 1
@@ -216,7 +260,10 @@ def test_a_loss_that_no_test_shows_alone_is_one_red_case(
         result.stdout.fnmatch_lines(
             [
                 "suite regressed: the median of 12 pairs is −3.* % against its baselines",
-                "  baseline   6 sessions; more than −*.* % is no accident",
+                "  baseline   6 sessions; a loss of more than * % is no accident",
+                "  if wanted  --llmperf-accept=WHY makes it the new normal of all these pairs",
+                "llmperf: *: 6 passed, 1 suite regressed",
+                "  suite: regressed, −3.* % over 12 metrics, red below −*.* %",
             ]
         )
         cases = ElementTree.parse(pytester.path / "out.xml").getroot().findall(".//testcase")
@@ -224,19 +271,108 @@ def test_a_loss_that_no_test_shows_alone_is_one_red_case(
         assert (len(cases), failed) == (7, ["suite-shift"])
 
 
+@pytest.mark.usefixtures("suite_history")
+def test_a_loss_of_all_tests_can_be_accepted(session: Session, pytester: pytest.Pytester) -> None:
+    slower = {"pace": "0.965", "source": SUITE}
+    result = session("--llmperf-accept=safer kernels", **slower)
+    result.assert_outcomes(passed=6, failed=1)
+    result.stdout.fnmatch_lines(["recorded: 18 pairs in baselines, 12 accepted as the new normal"])
+    reasons = [line["reason"] for line in lines(pytester.path, "epoch")]
+    assert (reasons.count("first session"), reasons.count("safer kernels")) == (18, 12)
+    assert session("--llmperf-record", **slower).ret == 0
+
+
 @pytest.mark.usefixtures("history")
 def test_a_baseline_whose_test_is_gone_is_named_and_red_under_strict(session: Session) -> None:
     source = TEST.replace("test_chat", "test_talk").replace('max_regression="3%"', "min_tps=1")
-    said = "note: a baseline has no test any more: test_it.py::test_chat"
+    told = "a baseline has no test any more: test_it.py::test_chat (pytest-llmperf baseline prune*)"
+    said = f"note: {told}"
     result = session(source=source)
     assert result.ret == 0
     result.stdout.fnmatch_lines([said])
-    assert session("--llmperf-strict", source=source).ret == 1
+    result = session("--llmperf-strict", source=source)
+    assert result.ret == 1
+    said = f"note: red under --llmperf-strict: {told}"
+    result.stdout.fnmatch_lines([said])
     # What was not asked for is not gone.
     for part in (["-k", "talk"], ["test_it.py::test_talk"]):
         both = source + TEST.replace("import pytest", "")
         session("--llmperf-strict", *part, source=both).stdout.no_fnmatch_line(said)
     session("--llmperf-strict", "test_it.py::test_talk", source=source).stdout.no_fnmatch_line(said)
+
+
+@pytest.mark.usefixtures("history")
+def test_under_xdist_a_baseline_without_a_test_is_named_as_well(session: Session) -> None:
+    source = TEST.replace("test_chat", "test_talk").replace('max_regression="3%"', "min_tps=1")
+    result = session("--llmperf-strict", "-n", "2", source=source)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["note: *a baseline has no test any more: test_it.py::test_chat *"])
+
+
+@pytest.mark.usefixtures("history")
+def test_what_a_run_of_the_last_failures_leaves_out_is_not_gone(session: Session) -> None:
+    bad = TEST.replace("import pytest", "").replace("test_chat", "test_bad")
+    source = TEST + bad.replace('max_regression="3%"', "min_tps=1e9")
+    assert session(source=source).ret == 1
+    result = session("--lf", source=source)
+    result.assert_outcomes(failed=1)
+    result.stdout.no_fnmatch_line("*has no test any more*")
+
+
+@pytest.mark.usefixtures("history")
+def test_another_configuration_says_that_its_baseline_is_of_another(session: Session) -> None:
+    """A budget alone would pass: half the speed, and nobody was told."""
+    moved = TEST.replace('max_regression="3%"', "min_tps=1").replace("noise", "n_ctx=2048, noise")
+    result = session("--llmperf-strict", source=moved, pace="0.5")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*its baseline is of another configuration, *n_ctx=2048*"])
+
+
+@pytest.mark.usefixtures("history")
+def test_a_baseline_that_cannot_be_read_costs_no_number_and_hides_no_failure(
+    session: Session, pytester: pytest.Pytester
+) -> None:
+    (path,) = pytester.path.glob("baselines/*/*.jsonl")
+    path.write_text(path.read_text() + "<<<<<<< HEAD\n")
+    result = session("--llmperf-json=out.json")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*.jsonl:*: merge-conflict marker*"])
+    result.stdout.no_fnmatch_line("*judging*")
+    (test,) = json.loads((pytester.path / "out.json").read_text())["tests"]
+    assert test["measurements"][0]["verdict"] == "INCONCLUSIVE"
+    assert test["measurements"][0]["measurement"]["metrics"]["decode_tps"]["median"] > 0
+    result = session(source=TEST + "    assert 1 == 2, 'my own failure'\n")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*my own failure*", "*merge-conflict marker*"])
+
+
+@pytest.mark.usefixtures("history")
+def test_cores_that_were_taken_away_since_the_run_began_are_another_machine(
+    session: Session,
+) -> None:
+    """Between load and verdict, where the name of the machine is that of its beginning."""
+    taken = TEST + (
+        "    from pytest_llmperf import session\n"
+        "    cores = session.usable_cores()\n"
+        "    monkeypatch.setattr(session, 'usable_cores', lambda: cores + 1)\n"
+    )
+    taken = taken.replace("(load_model, measure)", "(load_model, measure, monkeypatch)")
+    session("--llmperf-strict", source=taken).assert_outcomes(failed=1)
+    result = session(source=taken, pace="0.5")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["  inconclusive *usable cores when the run began, * now*"])
+
+
+@pytest.mark.usefixtures("history")
+def test_one_dead_fresh_worker_leaves_the_others_to_judge(session: Session) -> None:
+    dies = TEST.replace('pace_file="pace"', 'pace_file="pace", disaster="sigkill", in_invocation=2')
+    for _ in range(5):
+        assert session("--llmperf-record", source=dies).ret == 0
+    result = session(source=dies, pace="0.6")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["perf regressed: *", "note: *second look 2 of 5: fake worker killed by SIGKILL*"]
+    )
 
 
 PROBED = """
@@ -270,7 +406,10 @@ def test_a_machine_at_half_its_speed_is_never_green(
             "  inconclusive 1×: decode_tps: the machine is slower: its bandwidth probe is 50% *",
         ]
     )
-    session("--llmperf-strict", source=PROBED + TEST, pace=pace).assert_outcomes(failed=1)
+    for _ in range(6):  # recorded again and again, it does not become what is usual
+        result = session("--llmperf-record", "--llmperf-strict", source=PROBED + TEST, pace=pace)
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["red under --llmperf-strict: *the machine is slower: *"])
     accepted = session("--llmperf-accept-machine", source=PROBED + TEST, pace=pace)
     accepted.stdout.fnmatch_lines(["recorded: 3 pairs in baselines, 3 accepted as the new normal"])
     for _ in range(2):

@@ -25,7 +25,9 @@ def test_a_ratio_is_told_with_its_interval(llmperf: Run) -> None:
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
         [
-            "decode: A (decode_tps 130.0) is 1.30 (1.2*–1.3*) × B (decode_tps 100.0), 5 pairs; *",
+            "test_it.py::test_arms: decode: A (decode_tps 130.0) is 1.30 × B (decode_tps",
+            "  100.0)",
+            "  1.2*–1.3* by 5 pairs; memory 1.00 ×",
             "llmperf: 0 measurements, 0 budgets judged, 1 comparison",
         ]
     )
@@ -34,7 +36,7 @@ def test_a_ratio_is_told_with_its_interval(llmperf: Run) -> None:
 def test_a_limit_that_is_kept_passes_with_no_more_pairs_than_it_takes(llmperf: Run) -> None:
     result = llmperf(faster("min_speedup=1.02", 'max_slowdown="5%"'))
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["* [3-5] pairs; *", "*1 comparison: 1 passed"])
+    result.stdout.fnmatch_lines(["* by [3-5] pairs; *", "*1 comparison: 1 passed"])
 
 
 def test_a_limit_that_is_broken_is_red_with_the_ratio(llmperf: Run) -> None:
@@ -42,8 +44,12 @@ def test_a_limit_that_is_broken_is_red_with_the_ratio(llmperf: Run) -> None:
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "perf comparison broken: min_speedup=2",
-            "  ratio      decode: A (decode_tps 130.0) is 1.30 (*–*) × B (decode_tps 100.0), *",
+            "perf comparison broken: A is 1.30 × B < min_speedup=2",
+            "  ratio      decode 1.30, 1.2*–1.3* by 3 pairs; memory 1.00 ×",
+            "  arms       A (decode_tps 130.0), B (decode_tps 100.0)",
+            "  engine     fake 1, fake:model",
+            "  machine    *",
+            "  state      *steady",
         ]
     )
 
@@ -92,6 +98,12 @@ def test_arms(compare):
         ("min_speedup=0", "min_speedup must be a number greater than 0, not 0"),
         ("min_speedup=True", "min_speedup must be a number greater than 0, not True"),
         ('max_slowdown="much"', "max_slowdown must read like*"),
+        ("min_speedpu=1.1", "compare: unknown keyword 'min_speedpu', did you mean 'min_speedup'?"),
+        (
+            "promt_tokens=8",
+            "compare: unknown keyword 'promt_tokens', did you mean 'prompt_tokens'?",
+        ),
+        ("decode_tsp=8", "backend fake has no option 'decode_tsp', did you mean 'decode_tps'?*"),
         ('metric="speed"', "compare: there is no metric 'speed'; the usual is 'decode_tps'"),
         ("batch=0", "batch must be a whole number of at least 1, not 0"),
     ],

@@ -52,7 +52,7 @@ def test_what_cannot_be_remembered_is_told_and_changes_nothing(llmperf: Run) -> 
     result = llmperf(TEST, "--llmperf-history=sqlite:////no/such/folder/h.sqlite3", "-k", "chat")
     result.assert_outcomes(passed=1, deselected=1)
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["note: history: *"])
+    result.stdout.fnmatch_lines(["note: history: sqlite:////no/such/folder/h.sqlite3: cannot *"])
 
 
 def test_nothing_measured_is_nothing_to_remember(llmperf: Run, pytester: pytest.Pytester) -> None:

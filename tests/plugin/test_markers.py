@@ -11,7 +11,7 @@ CASES = [
     ('perf(min_tps="20")', "*@perf: min_tps must be a number, not '20'"),
     ("perf(min_tps=-1)", "*@perf: min_tps must be greater than 0, not -1"),
     ("perf(20)", "*@perf takes keywords only, not 20"),
-    ("perf(samples=2)", "*@perf: samples must lie within 5 and 1000, not 2"),
+    ("perf(samples=2)", "*@perf: samples must lie between 5 and 1000, not 2"),
     ("requires(gpuu=True)", "*test_it.py::test_one: @requires: unknown keyword 'gpuu'*'gpu'*"),
     ('requires(vram_gb="24")', "*@requires: *vram_gb*"),
     ('requires(cpu="avx1024")', "*@requires: *avx1024*"),

@@ -32,13 +32,19 @@ def test_ini_switches_on(llmperf: Run, pytester: pytest.Pytester, table: str) ->
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("--llmperf-samples=2", "*--llmperf-samples='2': must be a whole number within 5 and 1000"),
+        (
+            "--llmperf-samples=2",
+            "*--llmperf-samples='2': must be a whole number between 5 and 1000",
+        ),
         ("--llmperf-time-budget=-1", "*--llmperf-time-budget='-1': must be a number of seconds*"),
         (
             "--llmperf-second-look=maybe",
             "*must be on, off, or a number of fresh workers*",
         ),
         ("--llmperf-accept= ", "*--llmperf-accept=' ': must say why"),
+        ("--llmperf-accept=test_it.py", "*is a path: write --llmperf-accept=WHY test_it.py"),
+        ("--llmperf-history=nonsense", "*--llmperf-history: 'nonsense': this is no database URL.*"),
+        ("--llmperf-history=nosuch://x", "*knows no database 'nosuch'*"),
         ("--llmperf-require=npu", "*can only be gpu"),
         ("--llmperf-suite=smokey", "*no suite 'smokey', did you mean 'smoke'?*"),
     ],
@@ -47,6 +53,80 @@ def test_bad_value_is_a_usage_error(llmperf: Run, argument: str, said: str) -> N
     result = llmperf(ONE, argument)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([said])
+
+
+def test_a_path_after_accept_is_not_taken_for_a_reason(
+    llmperf: Run, pytester: pytest.Pytester
+) -> None:
+    result = llmperf(ONE, "--llmperf-accept", "test_it.py")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*must say why; 'test_it.py' is a path: write *"])
+    assert not (pytester.path / "baselines").exists()
+
+
+def test_recording_without_the_switch_is_a_usage_error(llmperf: Run) -> None:
+    result = llmperf(ONE, "--llmperf-record", off=True)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--llmperf-record keeps what was measured: add --llmperf*"])
+
+
+@pytest.mark.parametrize("more", [[], ["-n", "2"]])
+def test_a_misspelt_variable_is_warned_of_once(
+    llmperf: Run, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    monkeypatch.setenv("LLMPERF_RECROD", "1")
+    result = llmperf(ONE, *more, apart=True)
+    assert result.ret == 0
+    assert result.stdout.str().count("did you mean LLMPERF_RECORD?") == 1
+
+
+def test_a_misspelt_variable_is_a_usage_error_where_warnings_are_errors(
+    llmperf: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMPERF_RECROD", "1")
+    result = llmperf(ONE, "-W", "error")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: environment variable LLMPERF_RECROD is none of *"])
+
+
+@pytest.mark.parametrize(("argument", "imported"), [("off", False), ("sqlite:///h.db", True)])
+def test_only_a_database_that_is_named_is_looked_up(
+    pytester: pytest.Pytester, argument: str, imported: bool
+) -> None:
+    pytester.makepyfile(f"""
+import sys
+
+def test_one():
+    assert ("sqlalchemy" in sys.modules) == {imported}
+""")
+    switch = ["--llmperf", f"--llmperf-history={argument}"]
+    pytester.runpytest_subprocess(*switch).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("script", "more", "kept"),
+    [
+        ("", [], 0),
+        ("", ["-n", "1"], 0),
+        ("decode_tps=20.0", [], 1),
+        ("disaster='sigsegv'", [], 1),
+        ("disaster='sigsegv', at='exit'", [], 1),
+    ],
+)
+def test_without_a_cache_only_logs_that_are_wanted_stay(
+    llmperf: Run,
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    more: list[str],
+    kept: int,
+) -> None:
+    folder = pytester.path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    source = ONE.replace("load(load_model)", f"load(load_model, {script})")
+    llmperf(source, "-p", "no:cacheprovider", *more, apart=True)
+    assert len(list(folder.glob("pytest-llmperf-*"))) == kept
 
 
 def test_require_gpu_stops_where_there_is_none(llmperf: Run) -> None:

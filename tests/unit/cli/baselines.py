@@ -47,5 +47,10 @@ def sessions(key: PairKey, count: int, centre: float, **changes: Any) -> list[Li
     return [session(key, number, value, **changes) for number, value in enumerate(values)]
 
 
+def unfolded(text: str) -> str:
+    """What was said, without the lines that it was folded into."""
+    return " ".join(text.split())
+
+
 def of(store: BaselineStore, key: PairKey) -> Baseline:
     return store.read(MODULE).of(key)

@@ -19,6 +19,7 @@ from tests.unit.cli.baselines import (
     PREFILL,
     Ask,
     sessions,
+    unfolded,
 )
 from tests.unit.gate.test_baseline import epoch
 
@@ -47,12 +48,12 @@ def store(root: Path) -> BaselineStore:
 
 @pytest.fixture
 def ask(root: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """Exit code, output and complaints of one command."""
+    """Exit code, output and complaints, the latter unfolded, of one command."""
 
     def asked(command: str, *arguments: object) -> tuple[int, str, str]:
         words = ["baseline", command, "--baselines", str(root), *map(str, arguments)]
         code = cli.main(words)
         told = capsys.readouterr()
-        return code, told.out, told.err
+        return code, told.out, unfolded(told.err)
 
     return asked

@@ -28,7 +28,9 @@ from tests.unit.cli.baselines import (
     MODULE,
     Ask,
     of,
+    unfolded,
 )
+from tests.unit.gate.test_baseline import epoch
 from tests.unit.gate.test_contract import measurement
 from tests.unit.report.test_result import judge_it, one_test, run_result
 
@@ -72,10 +74,14 @@ def test_a_result_is_imported_as_one_session_however_often(
     root: Path, tmp_path: Path, ask: Ask
 ) -> None:
     path = file_of(tmp_path, pair(), pair(LONG, 3.0, normal=99.0))
-    assert ask("import", path, "--commit", "fedcba")[0] == 0
     code, out, _ = ask("import", path, "--commit", "fedcba")
     assert code == 0
-    assert out.startswith(f"recorded: 2 pairs in {root}, session 20261120T120000-")
+    assert unfolded(out).startswith("recorded: 2 pairs in ")
+    assert "session 20261120T120000-" in unfolded(out)
+    code, out, _ = ask("import", path, "--commit", "fedcba")
+    assert code == 0
+    assert unfolded(out).startswith("already recorded in ")
+    assert "session 20261120T120000-" in unfolded(out)
     store = BaselineStore(root, HERE)
     kept = of(store, CHAT)
     assert [(each.value, each.commit, each.n) for each in kept.sessions] == [(20.0, "fedcba", 10)]
@@ -91,6 +97,37 @@ def test_an_imported_session_joins_the_current_epoch(
     after = of(store, CHAT)
     assert after.sessions[-1].session == told["session"]
     assert (len(after.sessions), len(after.epochs)) == (11, 1)
+
+
+def test_what_is_older_than_its_normal_is_refused_and_the_rest_recorded(
+    store: BaselineStore, tmp_path: Path, ask: Ask
+) -> None:
+    later = datetime.datetime(2026, 11, 20, 12, 30, tzinfo=datetime.UTC)
+    store.update(MODULE, [epoch(1, key=CHAT, date=later, reason="a faster kernel")])
+    before = of(store, CHAT)
+    path = file_of(tmp_path, pair(), pair(LONG, 3.0))
+    code, out, err = ask("import", path)
+    assert code == 2
+    assert unfolded(out).startswith("recorded: 1 pair in ")
+    assert f"not recorded: {CHAT.text}: measured at 2026-11-20 12:00:00 UTC, before " in err
+    assert "epoch 1 began at 2026-11-20 12:30:00 UTC (accepted by ann: a faster kernel)" in err
+    assert of(store, CHAT) == before
+    assert len(of(store, LONG).sessions) == 3
+
+
+def test_a_file_that_was_imported_stays_in_the_epoch_in_which_it_was(
+    store: BaselineStore, tmp_path: Path, ask: Ask
+) -> None:
+    path = file_of(tmp_path, pair())
+    assert ask("import", path)[0] == 0
+    later = datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC)
+    store.update(MODULE, [epoch(1, key=CHAT, date=later)])
+    before = of(store, CHAT)
+    code, out, _ = ask("import", path)
+    assert code == 0
+    assert out.startswith("already recorded in")
+    assert of(store, CHAT) == before
+    assert json.loads(ask("import", path, "--json")[1])["recorded"] == []
 
 
 def test_a_measurement_that_is_invalid_is_not_imported(
@@ -257,7 +294,7 @@ def test_a_real_run_is_seeded(
         "    measure(model, prompt_tokens=8, new_tokens=8)\n"
     )
     code, _, err = ask("seed", "test_it.py", "--llmperf-samples=5", "-p", "no:cacheprovider")
-    assert (code, err.count("of 5: ")) == (0, 5)
+    assert (code, err.count(" pairs, ")) == (0, 5)
     store = BaselineStore(root, detect().cpu_fingerprint)
     pairs = store.read("test_it.py").pairs
     decode = next(each for key, each in pairs.items() if key.metric == "decode_tps")

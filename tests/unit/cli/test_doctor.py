@@ -9,6 +9,7 @@ import pytest
 
 from pytest_llmperf import cli
 from pytest_llmperf.backends import find_backend
+from pytest_llmperf.cli import answer
 from pytest_llmperf.cli.doctor import (
     BackendHealth,
     backend_lines,
@@ -132,7 +133,7 @@ def test_an_engine_that_is_not_installed_is_missing(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_unknown_backend_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["doctor", "fake", "llama"]) == cli.USAGE
+    assert cli.main(["doctor", "fake", "llama"]) == answer.USAGE
     assert capsys.readouterr().err == (
         "unknown backend 'llama'; known: llama-cpp, transformers, fake\n"
     )
@@ -142,4 +143,4 @@ def test_an_unknown_backend_is_a_usage_error(capsys: pytest.CaptureFixture[str])
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
-    assert caught.value.code == cli.USAGE
+    assert caught.value.code == answer.USAGE

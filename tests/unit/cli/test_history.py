@@ -15,6 +15,7 @@ import pytest
 from pytest_llmperf import cli
 from pytest_llmperf.gate import Verdict
 from pytest_llmperf.history import History
+from tests.unit.cli.baselines import unfolded
 from tests.unit.history import NOON, invocation, judged, session, url_of, value
 
 CHAT = "tests/test_speed.py::test_chat[0]"
@@ -45,12 +46,12 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def ask(url: str, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """Exit code, output and complaints of one command."""
+    """Exit code, output and complaints, the latter unfolded, of one command."""
 
     def asked(command: str, *arguments: str) -> tuple[int, str, str]:
         code = cli.main(["history", command, "--url", url, *arguments])
         told = capsys.readouterr()
-        return code, told.out, told.err
+        return code, told.out, unfolded(told.err)
 
     return asked
 
@@ -84,7 +85,7 @@ def test_values_are_drawn_by_machine_and_marked_by_verdict(ask: Ask) -> None:
     slow, usual = out.split("\n\n" + CHAT)
     assert ("▼" in slow, "▼" in usual) == (True, False)
     assert "▼ REGRESSED" in slow
-    assert "latest 40.0 tok/s" in slow
+    assert "latest 40.0 tok/s, engine 0.3.36, commit c4" in slow
     axis = [line for line in usual.splitlines() if "┤" in line]
     assert axis[0].startswith("51.0 ┤")
     assert axis[-1].startswith("50.0 ┤")
@@ -132,7 +133,7 @@ def test_what_is_not_there_is_said(
 ) -> None:
     code, out, err = ask(*arguments)
     assert (code, out) == (exit_code, "")
-    assert err == f"pytest-llmperf history show: {said}\n"
+    assert err == f"pytest-llmperf history show: {said}"
 
 
 def test_sessions_before_a_date_are_forgotten(ask: Ask) -> None:
@@ -170,6 +171,25 @@ def test_an_empty_history_is_nothing(
 ) -> None:
     assert cli.main(["history", *command, "--url", url_of(tmp_path / "new.sqlite3")]) == 3
     assert "yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["list"], ["show", "x"], ["prune", "--before", "2026-01-01"]])
+@pytest.mark.parametrize("given", [True, False])
+def test_looking_at_a_history_that_is_not_there_makes_none(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    given: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("LLMPERF_HISTORY", raising=False)
+    url = ["--url", url_of(tmp_path / "none.db")] if given else []
+    assert cli.main(["history", *command, *url]) == 3
+    name = "none.db" if given else "pytest-llmperf/history.sqlite3"
+    told = unfolded(capsys.readouterr().err)
+    assert f"there is no sqlite:///{tmp_path}/{name} yet" in told
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_foreign_database_is_an_error_of_the_tool(

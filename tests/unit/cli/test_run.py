@@ -9,6 +9,7 @@ import pytest
 
 from pytest_llmperf import cli
 from pytest_llmperf.cli.workbench import default_backend
+from tests.unit.cli.baselines import unfolded
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def test_what_goes_wrong_is_one_message_and_an_exit_code(
 ) -> None:
     assert cli.main([*FAKE, *arguments]) == exit_code
     told = capsys.readouterr()
-    assert said in told.err
+    assert said in unfolded(told.err)
     assert told.err.startswith("pytest-llmperf run: ")
     assert told.out == ""
 
@@ -83,7 +84,7 @@ def test_a_model_that_is_not_here_is_nothing_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["run", str(tmp_path / "none.gguf")]) == 3
-    assert "no such file or folder" in capsys.readouterr().err
+    assert "no such file or folder" in unfolded(capsys.readouterr().err)
 
 
 def test_an_invalid_measurement_is_printed_and_fails(capsys: pytest.CaptureFixture[str]) -> None:

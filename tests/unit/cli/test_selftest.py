@@ -20,6 +20,7 @@ from pytest_llmperf.backends import find_backend
 from pytest_llmperf.cli import selftest
 from pytest_llmperf.cli.answer import NOTHING, TOOL_FAILED
 from pytest_llmperf.cli.workbench import Workbench
+from tests.unit.cli.baselines import unfolded
 
 STEADY = ("--backend", "fake", "--sessions", "7", "-o", "noise_cv=0.003")
 PROGRAM = """
@@ -177,9 +178,9 @@ def test_no_engine_is_nothing_measured(
     assert command() == NOTHING
     told = capsys.readouterr()
     assert told.out == ""
-    assert told.err == (
+    assert unfolded(told.err) == (
         "pytest-llmperf selftest: backend transformers is not installed: "
-        "pip install 'pytest-llmperf[transformers]'\n"
+        "pip install 'pytest-llmperf[transformers]'"
     )
 
 

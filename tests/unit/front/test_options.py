@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,47 @@ def test_flags_that_are_off(pytester: pytest.Pytester, text: str) -> None:
     assert not settings(pytester, environment={"LLMPERF_STRICT": text}).strict
 
 
+def test_a_reason_may_be_longer_than_any_path(pytester: pytest.Pytester) -> None:
+    why = "a faster kernel " * 300
+    assert settings(pytester, f"--llmperf-accept={why}").accept == why.strip()
+
+
+@pytest.mark.parametrize("text", ["off", "OFF", " off "])
+def test_no_history(pytester: pytest.Pytester, text: str) -> None:
+    assert settings(pytester, f"--llmperf-history={text}").history == "off"
+
+
+class Warned:
+    """A plugin that keeps what the run was warned of."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
+        self.texts.append(str(warning_message.message))
+
+
+def test_a_variable_that_is_misspelt_is_warned_of_with_the_nearest_name(
+    pytester: pytest.Pytester,
+) -> None:
+    misspelt = {"LLMPERF_RECROD": "1", "LLMPERF_X": "1", "LLMPERF_EMPTY": "", "OTHER": "1"}
+    config, warned = pytester.parseconfig("--llmperf"), Warned()
+    config.pluginmanager.register(warned)
+    assert read_settings(config, misspelt) == only()
+    assert warned.texts == [
+        f"environment variable {name} is none of llmperf's and does nothing{meant}"
+        for name, meant in (("LLMPERF_RECROD", ", did you mean LLMPERF_RECORD?"), ("LLMPERF_X", ""))
+    ]
+
+
+def test_variables_that_are_no_options_are_known(pytester: pytest.Pytester) -> None:
+    config, warned = pytester.parseconfig("--llmperf"), Warned()
+    config.pluginmanager.register(warned)
+    values = {variable: text for _, variable, text, _ in ALL.values()}
+    read_settings(config, {**values, "LLMPERF_CACHE": "/tmp", "LLMPERF_TEST_FAMILY": "1"})
+    assert warned.texts == []
+
+
 def test_a_suite_without_a_name_is_all_of_them(pytester: pytest.Pytester) -> None:
     assert settings(pytester, "--llmperf-suite").suite == ""
 
@@ -128,11 +170,19 @@ BAD = [
     ("enabled", "maybe", "--llmperf='maybe': must be true or false"),
     ("strict", "2", "--llmperf-strict='2': must be true or false"),
     ("require", "tpu", "--llmperf-require='tpu': can only be gpu"),
-    ("samples", "4", "--llmperf-samples='4': must be a whole number within 5 and 1000"),
-    ("samples", "1001", "--llmperf-samples='1001': must be a whole number within 5 and 1000"),
+    ("samples", "4", "--llmperf-samples='4': must be a whole number between 5 and 1000"),
+    ("samples", "1001", "--llmperf-samples='1001': must be a whole number between 5 and 1000"),
     ("samples", "7.5", "--llmperf-samples='7.5': "),
     ("second_look", "1", "--llmperf-second-look='1': must be on, off, or a number of fresh"),
     ("baselines", "/dev/null", "--llmperf-baselines='/dev/null': must name a folder"),
+    ("accept", "/dev/null", "--llmperf-accept='/dev/null': must say why; '/dev/null' is a path: "),
+    (
+        "accept",
+        "a.py::b",
+        "--llmperf-accept='a.py::b': must say why; 'a.py::b' is a path: write --llmperf-accept=WHY",
+    ),
+    ("history", "nonsense", "--llmperf-history: 'nonsense': this is no database URL. A file is"),
+    ("history", "nosuch://u:geheim@x", "--llmperf-history: nosuch://u:***@x: SQLAlchemy knows no"),
     ("time_budget_s", "0", "--llmperf-time-budget='0': must be a number of seconds greater than 0"),
     ("time_budget_s", "inf", "--llmperf-time-budget='inf': must be a number of seconds"),
     ("timeout_s", "-1", "--llmperf-timeout='-1': must be a number of seconds greater than 0"),

@@ -69,6 +69,15 @@ def test_the_red_one_is_told_though_another_is_unsure() -> None:
     )
 
 
+def test_a_red_suite_fits_the_terminal_and_says_how_to_accept_it() -> None:
+    assert str(told(LOST)[1].longrepr).splitlines() == [
+        "suite regressed: the median of 12 pairs is −4.0 % against its baselines",
+        "  baseline   9 sessions; a loss of more than 2 % is no accident",
+        "  note       what all tests share changed: engine, build, driver or machine",
+        "  if wanted  --llmperf-accept=WHY makes it the new normal of all these pairs",
+    ]
+
+
 def test_too_young_a_suite_says_nothing() -> None:
     assert told(YOUNG) == []
     assert told() == []

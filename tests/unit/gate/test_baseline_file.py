@@ -230,6 +230,8 @@ def test_an_empty_file_is_not_an_empty_baseline(
         (b'"spread":0.01', b'"spread":1e999', "out of range"),
         (b'"spread":0.01', b'"spread":null', "Expected `float`, got `null`"),
         (b'"n":10', b'"n":10,"log_probe":NaN', "JSON is malformed"),
+        (b'"n":10', b'"n":10,"log_probe":1000.5', "<= 100"),
+        (b'"log_value":', b'"log_value":-1000.5,"x":', "Expected `float` >= -100"),
         (b'"date":"2026', b'"date":"yesterday', "Invalid RFC3339"),
         (b'"kind":"session"', b'"kind":"sesion"', "Invalid value 'sesion'"),
         (b'"kind":"session"', b'"x":' + b"[" * 100_000, "not a line of baselines"),

@@ -69,8 +69,8 @@ def test_a_ratio_has_an_upper_end(keyword: str, beyond: float, most: str) -> Non
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (3, "samples must lie within 5 and 1000, not 3"),
-        (1001, "samples must lie within 5 and 1000, not 1001"),
+        (3, "samples must lie between 5 and 1000, not 3"),
+        (1001, "samples must lie between 5 and 1000, not 1001"),
         (4.5, "samples must be a whole number, not 4.5"),
         (True, "samples must be a whole number, not True"),
         ("10", "samples must be a whole number, not '10'"),

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from pytest_llmperf.gate.baseline import Baseline
-from pytest_llmperf.gate.pair import gated_metrics, key_of, split_nodeid, summarize
+from pytest_llmperf.gate.pair import gated_metrics, key_of, seed_runs, split_nodeid, summarize
 from pytest_llmperf.measure import Measurement, Workload
 from tests.unit.gate.test_contract import measurement, quantity
+from tests.unit.gate.test_recording import grown
 from tests.unit.measure.test_roofline import PROBE
 
 
@@ -73,3 +74,11 @@ def test_a_probes_blur_is_that_of_its_median() -> None:
     assert summary.log_probe == pytest.approx(math.log(38e9))
     expected = 2 / 1.349 / 38 * math.sqrt(math.pi / 2) / math.sqrt(20)
     assert summary.probe_cv == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("own", "runs"), [(0, 5), (4, 5), (5, 0)])
+def test_a_seed_is_one_until_there_are_enough_other_sessions(own: int, runs: int) -> None:
+    baseline = grown(5 + own)
+    seeded = [msgspec.structs.replace(each, seeded=True) for each in baseline.sessions[:5]]
+    sessions = (*seeded, *baseline.sessions[5:])
+    assert seed_runs(msgspec.structs.replace(baseline, sessions=sessions)) == runs

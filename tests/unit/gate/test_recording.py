@@ -8,11 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pytest_llmperf.gate import Judgement, Verdict
+from pytest_llmperf.gate import Cause, Judgement, Verdict
 from pytest_llmperf.gate.baseline import Baseline, EpochLine, PairKey, SessionLine
 from pytest_llmperf.gate.baseline_file import BaselineStore
 from pytest_llmperf.gate.pair import PairResult
 from pytest_llmperf.gate.recording import Act, entry, record
+from pytest_llmperf.gate.suite import SuiteShift
 from tests.unit.gate.histories import invocation
 
 KEY = PairKey("test_chat", "1", "decode_tps", "fake model 8+8")
@@ -102,3 +103,37 @@ def test_what_was_accepted_is_told(tmp_path: Path) -> None:
     assert (accepted.fingerprint, accepted.module) == ("here", "test_it.py")
     kept = BaselineStore(tmp_path, "here").read("test_it.py").of(KEY)
     assert [line.epoch for line in kept.sessions] == [0, 1]
+
+
+LOST = SuiteShift(verdict=Verdict.REGRESSED, fingerprint="here")
+MEMORY = PairKey("test_chat", "1", "ram", "fake model 8+8")
+
+
+@pytest.mark.parametrize(
+    ("shift", "accept", "epochs"),
+    [
+        (LOST, "safer kernels", [0, 1]),
+        (LOST, None, [0, 0]),
+        (msgspec.structs.replace(LOST, verdict=Verdict.PASSED), "safer kernels", [0, 0]),
+        (msgspec.structs.replace(LOST, fingerprint="there"), "safer kernels", [0, 0]),
+    ],
+)
+def test_a_loss_of_the_whole_suite_is_accepted_with_every_speed(
+    tmp_path: Path, shift: SuiteShift, accept: str | None, epochs: list[int]
+) -> None:
+    both = [pair(), msgspec.structs.replace(pair(), key=MEMORY)]
+    record(tmp_path, both, ACT)
+    act = msgspec.structs.replace(ACT, session="run-2", accept=accept)
+    told = record(tmp_path, both, act, [shift])
+    assert [each.line.reason for each in told] == ["safer kernels"] * (epochs == [0, 1])
+    kept = BaselineStore(tmp_path, "here").read("test_it.py")
+    assert [line.epoch for line in kept.of(KEY).sessions] == epochs
+    assert [line.epoch for line in kept.of(MEMORY).sessions] == [0, 0]
+
+
+def test_a_pair_whose_machine_changed_has_no_part_in_the_suites_loss() -> None:
+    act = msgspec.structs.replace(ACT, accept="safer kernels")
+    disturbed = pair(guard=("throttled",))
+    slower = Judgement(verdict=Verdict.INCONCLUSIVE, cause=Cause.MACHINE_CHANGED)
+    for each in (disturbed, msgspec.structs.replace(pair(), judgement=slower)):
+        assert [line.epoch for line in entry(grown(), each, act, shifted=True)] == [0]

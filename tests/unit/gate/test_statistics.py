@@ -391,5 +391,8 @@ def test_a_disturbed_session_is_no_measure_of_the_machine() -> None:
 def test_nothing_is_known_of_a_machine_that_was_not_probed() -> None:
     assert probe_drop(level(20), PROBE - 0.5) is None
     assert probe_drop(history([0.0] * 20, [0.0] * 20), None) is None
-    accepted = [*history([0.0] * 20, [0.0] * 20), *history([0.0] * 3, [-0.5] * 3, epoch=1)]
+    fast, slow = history([0.0] * 20, [0.0] * 20), [[0.0] * 3, [-0.5] * 3]
+    accepted = [*fast, *history(*slow, epoch=1, machine=1)]
     assert probe_drop(accepted, PROBE - 0.5) is None, "the slower machine was accepted"
+    build = [*fast, *history(*slow, epoch=1)]
+    assert probe_drop(build, PROBE - 0.5) is not None, "another build was, on the same machine"

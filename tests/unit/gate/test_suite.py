@@ -16,6 +16,7 @@ from tests.unit.gate.histories import (
     CENTRE,
     changed,
     coupled,
+    history,
     invocation,
     level,
     lower,
@@ -102,12 +103,23 @@ def test_a_suite_may_lose_one_percent_however_well_it_is_known(loss: float, red:
     assert shift.verdict is (Verdict.REGRESSED if red else Verdict.PASSED)
 
 
-def test_a_shift_is_one_against_earlier_shifts() -> None:
-    """All pairs have had −2 % since their centres froze; that is the suite's past, too."""
-    past = [*level(20), *[msgspec.structs.replace(s, log_value=CENTRE - 0.02) for s in level(20)]]
-    shift = alike(past, -0.02)
-    assert shift.effect == pytest.approx(0)
-    assert shift.sessions == 20
+@pytest.mark.parametrize("recorded", [1, 5, 20, 40])
+@pytest.mark.parametrize("loss", [0.02, 0.05, 0.10])
+def test_a_shift_that_stays_is_red_until_it_is_accepted(loss: float, recorded: int) -> None:
+    """However often it is recorded, and though no two sessions are the same."""
+    draw = random.Random(recorded)
+    sessions = [draw.gauss(0.0, 0.003) for _ in range(20 + recorded)]
+    sessions[20:] = [each + lower(loss) for each in sessions[20:]]
+    shift = alike(history(sessions), lower(loss))
+    assert shift.verdict is Verdict.REGRESSED
+    assert shift.effect == pytest.approx(-loss, abs=0.003)
+
+
+def test_a_shift_that_came_and_went_twice_is_none() -> None:
+    jumps = [each in {5, 9, 10} for each in range(20)]
+    shift = alike(history([-0.05 * each for each in jumps]), -0.05)
+    assert shift.verdict is Verdict.PASSED
+    assert shift.needed == pytest.approx(math.expm1(-0.075))
 
 
 @pytest.mark.parametrize("offset", [-3.0, 3.0])
@@ -245,10 +257,10 @@ def test_sessions_before_an_acceptance_are_no_past() -> None:
     assert shift.sessions == 6
 
 
-def test_the_past_is_that_of_the_latest_20_sessions() -> None:
+def test_the_noise_is_that_of_the_latest_20_sessions() -> None:
     shift = alike([*swinging(20, 0.3), *swinging(20, 0.002)], lower(0.03))
     assert shift.verdict is Verdict.REGRESSED
-    assert shift.sessions == 20
+    assert shift.sessions == 40
 
 
 def test_the_machines_day_is_taken_off_where_a_probe_saw_it() -> None:

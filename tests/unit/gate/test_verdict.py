@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from tests.unit.gate.histories import (
     looked_twice,
     lower,
     noisy,
+    session,
     swinging,
 )
 
@@ -442,10 +444,47 @@ def test_a_new_epoch_forgets_what_came_and_went() -> None:
     assert looked_twice([*old, *new], -0.5, cohort=QUIET).verdict is Verdict.REGRESSED
 
 
-def test_a_probe_that_fell_and_came_back_twice_is_a_habit() -> None:
-    calm = [0.0] * 18
-    once, twice, stays = [*calm, -0.5, 0.0], [*calm[:-1], -0.5, 0, -0.5, 0], [*calm, -0.5, -0.5]
-    for probes, told in ((once, True), (twice, False), (stays, True)):
-        past = history([0.0] * len(probes), probes)
-        judged = judge(past, invocation(0.0, -0.5), cohort=QUIET)
-        assert (judged.cause is Cause.MACHINE_CHANGED) is told
+@pytest.mark.parametrize("recorded", [1, 4, 8, 15, 24, 40])
+@pytest.mark.parametrize(("loss", "noise"), [(0.05, 0.005), (0.10, 0.01), (0.20, 0.005)])
+def test_a_loss_that_stays_is_red_however_often_it_is_recorded(
+    loss: float, noise: float, recorded: int
+) -> None:
+    """Noise alone makes nothing come and go, and what was recorded is no noise."""
+    draw = random.Random(recorded)
+    past = [draw.gauss(0.0, noise) for _ in range(20 + recorded)]
+    past[20:] = [each + lower(loss) for each in past[20:]]
+    judged = looked_twice(history(past), lower(loss), cohort=Cohort(noise=noise, pairs=12))
+    assert judged.verdict is Verdict.REGRESSED
+    assert judged.effect == pytest.approx(-loss, abs=2 * noise)
+
+
+def test_a_gain_that_stays_remains_a_gain() -> None:
+    draw = random.Random(3)
+    past = history([draw.gauss(0.0 if each < 20 else 0.1, 0.005) for each in range(30)])
+    assert judge(past, invocation(0.1), cohort=QUIET).verdict is Verdict.IMPROVED
+
+
+def test_what_a_disturbed_machine_lost_excuses_nothing_later() -> None:
+    disturbed = {"log_value": CENTRE - 0.2, "guard": ("other processes used the cores",)}
+    past = changed(changed(level(20), 4, **disturbed), 9, **disturbed)
+    assert looked_twice(past, -0.2, cohort=QUIET).verdict is Verdict.REGRESSED
+
+
+@pytest.mark.parametrize("slow", [1, 5, 15, 60])
+def test_a_machine_that_stays_slow_is_never_green(slow: int) -> None:
+    """Its sessions are recorded with what was found, and never become what is usual."""
+    draw = random.Random(slow)
+    past = history([0.0] * 20, [draw.gauss(0.0, 0.003) for _ in range(20)])
+    for _ in range(slow):
+        judged = judge(past, invocation(-0.6, draw.gauss(-0.7, 0.003)), cohort=QUIET)
+        assert judged.cause is Cause.MACHINE_CHANGED
+        past.append(session(-0.6, -0.7, guard=judged.reasons))
+
+
+def test_a_new_normal_is_not_judged_on_another_machine() -> None:
+    """After an acceptance of a build, the machine's own history still counts."""
+    past = [*history([0.0] * 20, [0.0] * 20), *history([0.1] * 2, [0.0] * 2, epoch=1)]
+    judged = judge(past, invocation(-0.6, -0.7), cohort=QUIET)
+    assert (judged.verdict, judged.cause) == (Verdict.INCONCLUSIVE, Cause.MACHINE_CHANGED)
+    usual = judge(past, invocation(0.1, 0.0), cohort=QUIET)
+    assert usual.verdict is Verdict.NO_BASELINE

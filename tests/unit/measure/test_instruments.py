@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -80,8 +81,11 @@ def test_the_accused_device_is_probed_again(card: Hardware, probes: Probes) -> N
 
 def loaded(path: Path, device: str) -> LoadedModel:
     """All that a probe asks of a model."""
+    worker = SimpleNamespace(still=nullcontext)
     engine = EngineFacts(device=device, vocab_size=1, context_tokens=1, options={})
-    return cast("LoadedModel", SimpleNamespace(files=loading(path).files, engine=engine))
+    return cast(
+        "LoadedModel", SimpleNamespace(files=loading(path).files, engine=engine, worker=worker)
+    )
 
 
 def test_a_cpu_is_probed_before_and_after_the_samples(

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from pytest_llmperf.report.result import JudgedTest  # pytest would collect Test…
 from pytest_llmperf.report.table import table_text
 from tests.unit.gate.test_contract import measurement
+from tests.unit.report.test_failure import DECODE, look
 from tests.unit.report.test_result import judge_it, one_test
 
 NUMBERS = ["19.1", "12345", "123456", "12.3", "1.53"]
@@ -121,3 +122,15 @@ def test_color_changes_nothing_but_color() -> None:
     bare = re.sub(r"\x1b\[[\d;]*m", "", colored)
     plain = table_text(tests, 80, color=False)
     assert [line.rstrip() for line in bare.splitlines()] == plain.splitlines()
+
+
+def test_after_a_second_look_the_number_is_the_one_that_was_judged() -> None:
+    judged = judge_it(measurement(decode_tps=184))
+    mean = msgspec.structs.replace(DECODE, value=193.5)
+    for pair, shown in (
+        (mean, ["194", "−1.3 %"]),
+        (msgspec.structs.replace(mean, value=184.0, looks=[look(184)]), ["184", "−6.1 %"]),
+    ):
+        both = msgspec.structs.replace(judged, pairs=[pair])
+        text = table_text([one_test(both)], 80, color=False)
+        assert all(each in text for each in shown), text

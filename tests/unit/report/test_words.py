@@ -127,3 +127,10 @@ def test_a_value_never_reads_like_the_limit_it_breaks(
 
 def test_a_limit_reads_as_it_was_written() -> None:
     assert [words.limit(value) for value in (1234567.5, 20.0, 0.05)] == ["1234567.5", "20", "0.05"]
+
+
+def test_a_long_line_is_folded_and_no_number_parted_from_its_unit() -> None:
+    lines = words.folded("  " + "5 % " * 30 + "tests/test_it.py::test_a-b" * 4, 4)
+    assert [line[:5] for line in lines] == ["  5 %", "    5", "    t"]
+    assert all(line.endswith("%") for line in lines[:-1])
+    assert lines[-1] == "    " + "tests/test_it.py::test_a-b" * 4
