@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pytest_llmperf.models.errors import (
     UnsupportedModel,
 )
 from pytest_llmperf.models.gguf import GgufHeader, GgufTensor, read_gguf
+from pytest_llmperf.models.gguf_bytes import shown
 from pytest_llmperf.models.quantization import name_of_ftype
 from pytest_llmperf.models.spec import Format, ModelFiles
 from pytest_llmperf.models.weight_files import SHARD
@@ -50,10 +52,15 @@ def describe(path: Path, file_format: Format, quantization: str | None = None) -
 def describe_gguf(path: Path) -> ModelFiles:
     """Describe a GGUF model from its headers, all shards together.
 
-    Raises ModelNotHere or BrokenModelFile.
+    Raises ModelNotHere or BrokenModelFile; UnsupportedModel for the byte order of other machines.
     """
     header = read_gguf(path)
-    tensors = [*header.tensors, *_other_shards(path, header)]
+    if not header.is_native:
+        raise UnsupportedModel(
+            f"{path} is a {header.byte_order}-endian GGUF on a {sys.byteorder}-endian machine: no "
+            "engine loads it here. Convert the model on this machine."
+        )
+    tensors = _tensors(path, {path: header, **_other_shards(path, header)})
     if not tensors:
         raise BrokenModelFile.at(path, "holds no tensors")
     architecture = header.metadata.get("general.architecture")
@@ -134,21 +141,68 @@ def _files(
     )
 
 
-def _other_shards(path: Path, header: GgufHeader) -> list[GgufTensor]:
-    count = header.metadata.get("split.count", 0)
-    if not isinstance(count, int) or count < 2:
-        return []
+def _other_shards(path: Path, header: GgufHeader) -> dict[Path, GgufHeader]:
+    """Read the other files of a split model; the rules are those of llama.cpp's model loader."""
+    count = _split(path, header, "split.count") if "split.count" in header.metadata else 1
     match = SHARD.fullmatch(path.name)
+    if count < 2:
+        if match and int(match["count"]) > 1:
+            problem = f"named as one of {int(match['count'])} shards, but its header tells of one"
+            raise BrokenModelFile.at(path, problem, "Give a whole model another name.")
+        return {}
     if not match or int(match["number"]) != 1 or int(match["count"]) != count:
         problem = f"one of {count} shards, but not named as the first of them"
         raise BrokenModelFile.at(path, problem, f"Give the file …-00001-of-{count:05}.gguf.")
-    tensors: list[GgufTensor] = []
+    _check_shard(path, header, 1, header)
+    found = {}
     for number in range(2, count + 1):
         shard = path.with_name(f"{match['stem']}-{number:05}-of-{count:05}.gguf")
         if not shard.is_file():
             raise BrokenModelFile.at(path, f"shard {shard.name} is missing beside it")
-        tensors += read_gguf(shard).tensors
-    return tensors
+        found[shard] = read_gguf(shard)
+        _check_shard(shard, found[shard], number, header)
+    return found
+
+
+def _check_shard(path: Path, header: GgufHeader, number: int, first: GgufHeader) -> None:
+    """Check that a file is the shard that its name says, of the same model as the first one."""
+    said = _split(path, header, "split.no") + 1
+    if said != number:
+        raise BrokenModelFile.at(path, f"named as shard {number}, but its header says {said}")
+    for key, optional in (
+        ("split.count", False),
+        ("split.tensors.count", True),
+        ("general.architecture", True),  # only the first shard has to say it
+    ):
+        value, wanted = header.metadata.get(key), first.metadata.get(key)
+        if value != wanted and not (optional and value is None):
+            problem = f"its {key} is {value!r:.80}, of shard 1 {wanted!r:.80}"
+            raise BrokenModelFile.at(path, f"shard of another model: {problem}")
+    if header.byte_order != first.byte_order:
+        raise BrokenModelFile.at(path, f"{header.byte_order}-endian, unlike shard 1")
+
+
+def _tensors(path: Path, shards: dict[Path, GgufHeader]) -> list[GgufTensor]:
+    """The tensors of all shards of the model at ``path``."""
+    places: dict[str, Path] = {}
+    for shard, header in shards.items():
+        for tensor in header.tensors:
+            if tensor.name in places:
+                problem = f"tensor {shown(tensor.name)} is also in {places[tensor.name].name}"
+                raise BrokenModelFile.at(shard, problem)
+            places[tensor.name] = shard
+    promised = shards[path].metadata.get("split.tensors.count")
+    if promised is not None and len(shards) > 1 and promised != len(places):
+        problem = f"split.tensors.count is {promised!r:.80}, but the shards hold {len(places)}"
+        raise BrokenModelFile.at(path, problem)
+    return [tensor for header in shards.values() for tensor in header.tensors]
+
+
+def _split(path: Path, header: GgufHeader, key: str) -> int:
+    value = header.metadata.get(key)
+    if type(value) is not int or value < 0:
+        raise BrokenModelFile.at(path, f"one of several shards, but its {key} is {value!r:.80}")
+    return value
 
 
 def _choose(folder: Path, quantization: str | None) -> ModelFiles:

@@ -15,7 +15,7 @@ _LAYER = re.compile(r"blk\.(?P<layer>\d+)\.(?P<part>.+)\.weight")
 _TABLES = ("token_embd.", "position_embd.", "token_types.", "per_layer_token_embd.")
 _EXPERTS = re.compile(r"\.ffn_\w+_exps\.")
 _HEAD = "output.weight"
-_WINDOW_PERIODS = {
+WINDOW_PERIODS = {
     "afmoe": 4,
     "cohere2": 4,
     "exaone-moe": 4,
@@ -78,8 +78,7 @@ def _attention(
 ) -> tuple[list[Attention], list[str]]:
     """The layers' attention, its sizes taken from the tensors themselves.
 
-    A header may state heads per layer in arrays, which are not kept; rows of the projections say
-    the same. ``attn_output`` has heads × value_length columns.
+    A header may state heads per layer in arrays, or not; rows of the projections say the same. ``attn_output`` has heads × value_length columns.
     """
     layers: dict[int, dict[str, tuple[int, ...]]] = {}
     for tensor in tensors:
@@ -127,10 +126,13 @@ def _window(header: GgufHeader, prefix: str) -> tuple[Callable[[int], bool], int
     """Which layers see a window of how many tokens."""
     window = whole(header.metadata.get(f"{prefix}.attention.sliding_window"))
     key = f"{prefix}.attention.sliding_window_pattern"
+    pattern = header.arrays.get(key)
+    if window and pattern:
+        return (lambda layer: bool(pattern[layer % len(pattern)])), window, []
     if window and key in header.array_lengths:
         note = "which layers see a window is not read: all are counted as if they did"
         return (lambda _: True), window, [note]
-    period = whole(header.metadata.get(key)) or _WINDOW_PERIODS.get(prefix, 0)
+    period = whole(header.metadata.get(key)) or WINDOW_PERIODS.get(prefix, 0)
     if not window or not period:
         return (lambda _: False), None, []
     full = 0 if prefix == "smallthinker" else period - 1

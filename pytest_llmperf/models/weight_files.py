@@ -14,7 +14,7 @@ import msgspec
 from pytest_llmperf.models import safetensors
 from pytest_llmperf.models.spec import ModelFiles
 
-SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf")
 """Names of the parts that llama.cpp splits a model into."""
 _PROTECTION_READ, _MAP_SHARED = 1, 1  # sys/mman.h, the same on Linux and macOS
 
@@ -37,7 +37,7 @@ def weight_paths(files: ModelFiles) -> list[Path]:
     if files.format == "hf":
         return [path / name for name in safetensors.file_names(path)]
     shard = SHARD.fullmatch(path.name)
-    if shard is None:
+    if shard is None or int(shard["count"]) < 2:
         return [path]
     numbers = range(1, int(shard["count"]) + 1)
     return [path.with_name(f"{shard['stem']}-{n:05}-of-{shard['count']}.gguf") for n in numbers]

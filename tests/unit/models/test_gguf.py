@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+import os
 import struct
+import sys
+import tracemalloc
 from pathlib import Path
 
 import gguf as reference
+import numpy as np
 import pytest
 
-from pytest_llmperf.models import BrokenModelFile, ModelNotHere
+from pytest_llmperf.models import BrokenModelFile, ModelNotHere, UnsupportedModel
+from pytest_llmperf.models.describe import describe
 from pytest_llmperf.models.gguf import read_gguf
+from pytest_llmperf.models.gguf_bytes import LONGEST_ARRAY, LONGEST_TEXT, ByteOrder
 from pytest_llmperf.models.tensor_types import GGML_TYPES
 from tests.unit.models import gguf_bytes as make
+from tests.unit.models import gguf_encoder as encoder
+
+ONE = make.tensor("t", (8,), 0, 0)
 
 
 @pytest.fixture
@@ -80,16 +89,111 @@ def test_another_file_is_called_by_its_name(path: Path, content: bytes, finding:
 
 @pytest.mark.parametrize(
     ("version", "finding"),
-    [(1, "version 1"), (9, "version 9"), (3 << 24, "big-endian GGUF on a little-endian machine")],
+    [
+        (0, "version 0"),
+        (1, "version 1"),
+        (9, "version 9"),
+        (9 << 24, "version 9"),
+        (1 << 16, "256"),
+    ],
 )
 def test_other_versions_are_refused_by_name(path: Path, version: int, finding: str) -> None:
     assert finding in broken(path, make.file(version=version))
 
 
-def test_a_file_cut_anywhere_is_called_truncated(path: Path) -> None:
+@pytest.mark.parametrize("byte_order", ["little", "big"])
+@pytest.mark.parametrize("version", [2, 3])
+def test_both_versions_and_byte_orders_say_the_same(
+    path: Path, byte_order: ByteOrder, version: int
+) -> None:
+    path.write_bytes(encoder.model(byte_order, version).file())
+    header = read_gguf(path)
+    assert (header.version, header.byte_order) == (version, byte_order)
+    assert header.is_native == (byte_order == sys.byteorder)
+    assert header.metadata["general.name"] == "größe ✓ 😀"
+    assert {header.metadata[f"number.{kind}"] for kind in encoder.FORMS} == {1}
+    assert header.array_lengths["tokenizer.ggml.tokens"] == 4
+    assert header.arrays == {
+        "llama.attention.head_count_kv": (4, 8, 0, 2),
+        "llama.attention.sliding_window_pattern": (True, False, True, True),
+        "halves": (0.5, -1.5),
+        "nothing": (),
+    }
+    assert [tensor.bytes for tensor in header.tensors] == [72, 32, 288, 64, 30]
+    assert header.tensors[3].type_name == "type 99"
+    assert header.tensors[2].shape == (256, 2, 1, 1)
+
+
+def test_the_byte_order_of_other_machines_is_read_but_never_resolved(path: Path) -> None:
+    path.write_bytes(encoder.model("big" if sys.byteorder == "little" else "little").file())
+    assert not read_gguf(path).is_native
+    with pytest.raises(UnsupportedModel, match="Convert the model on this machine"):
+        describe(path, "gguf")
+
+
+def test_the_reference_packages_big_endian_files_are_read(path: Path) -> None:
+    writer = reference.GGUFWriter(path, "llama", endianess=reference.GGUFEndian.BIG)
+    writer.add_array("heads", [1, 2, 3])
+    writer.add_tensor("t", np.arange(6, dtype=np.float32).reshape(2, 3))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    header = read_gguf(path)
+    assert (header.byte_order, header.arrays["heads"]) == ("big", (1, 2, 3))
+    assert [(each.name, each.shape, each.bytes) for each in header.tensors] == [("t", (3, 2), 24)]
+
+
+def test_a_file_cut_at_any_byte_is_called_truncated(path: Path) -> None:
     whole = make.small_model()
-    for length in (6, 12, 70, 90, 130, 160, 200, len(whole) - 40, len(whole) - 1):
-        assert "truncated" in broken(path, whole[:length]), length
+    for length in range(4, len(whole)):
+        message = broken(path, whole[:length])
+        assert "truncated" in message or f"more than {length} bytes can hold" in message
+    for length in range(1, 4):
+        assert "not a GGUF file" in broken(path, whole[:length])
+
+
+def test_long_arrays_and_long_texts_are_stepped_over_and_told(path: Path) -> None:
+    made = encoder.Encoder()
+    made.array("kept", encoder.UINT16, range(LONGEST_ARRAY))
+    made.array("long", encoder.UINT16, range(LONGEST_ARRAY + 1))
+    made.entry("tokenizer.huggingface.json", encoder.TEXT, "ü" * LONGEST_TEXT)
+    made.entry("behind", encoder.TEXT, "x" * 3000)
+    path.write_bytes(made.file())
+    header = read_gguf(path)
+    assert header.arrays == {"kept": tuple(range(LONGEST_ARRAY))}
+    assert header.array_lengths == {"kept": LONGEST_ARRAY, "long": LONGEST_ARRAY + 1}
+    assert header.long_texts == {"tokenizer.huggingface.json": 2 * LONGEST_TEXT}
+    assert header.metadata == {"behind": "x" * 3000}
+
+
+def test_what_is_kept_is_bounded_in_sum(path: Path) -> None:
+    """A header of 24 MiB, in which nothing by itself is too long."""
+    made = encoder.Encoder()
+    for index in range(100):
+        made.entry(f"text.{index}", encoder.TEXT, "x" * 200_000)
+        made.array(f"array.{index}", encoder.UINT8, bytes(LONGEST_ARRAY))
+    path.write_bytes(made.file())
+    tracemalloc.start()
+    header = read_gguf(path)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 20e6
+    assert len(header.metadata) + len(header.long_texts) == len(header.array_lengths) == 100
+    assert 20 <= len(header.metadata) < 25
+    assert len(header.arrays) == 64
+
+
+def test_texts_that_reach_over_what_is_read_at_a_time(path: Path) -> None:
+    """Texts of many lengths, some longer than the reader's stretches of 1 MiB."""
+    made = encoder.Encoder()
+    lengths = [1 << 20, 0, (1 << 20) - 8, 3, (1 << 20) - 9, (1 << 21) + 1, *range(5000)]
+    made.array("texts", encoder.TEXT, ["x" * length for length in lengths])
+    made.entry("behind", encoder.UINT32, 7)
+    path.write_bytes(made.file())
+    header = read_gguf(path)
+    assert header.array_lengths == {"texts": len(lengths)}
+    assert header.metadata == {"behind": 7}
 
 
 @pytest.mark.parametrize(
@@ -102,8 +206,24 @@ def test_a_file_cut_anywhere_is_called_truncated(path: Path) -> None:
         (make.file([make.text("a") + struct.pack("<IIQ", 9, 9, 1)]), "items of the unknown type 9"),
         (make.file([make.text("a") + struct.pack("<IIQ", 9, 8, 2**60)]), "more than the file"),
         (make.file([make.text("a") + struct.pack("<IIQ", 9, 4, 2**62)]), "truncated"),
+        (make.file([make.text("a") + struct.pack("<IIQ", 9, 0, 2**63)]), "truncated"),
+        (make.file([make.text("a") + struct.pack("<IIQQ", 9, 8, 1, 2**64 - 1)]), "truncated"),
+        (make.file([make.text("a") + struct.pack("<IQ", 8, 2**62)]), "truncated"),
+        (make.file([struct.pack("<Q", 2**62) + b"a" * 64]), "truncated"),
+        (make.file([make.text("k" * 70_000)]), "70,000 bytes"),
         (make.file([make.text(b"\xff\xfe") + b"\0" * 64]), "not UTF-8"),
         (make.file([make.number("general.alignment", 24)]), "not a power of two"),
+        (make.file([make.number("general.alignment", 0)]), "not a power of two"),
+        (make.file([make.word("general.alignment", "32")]), "not a power of two"),
+        (make.file([make.number("general.alignment", 2**31)], [ONE], b"\0" * 32), "truncated"),
+        (make.file([], [make.tensor("t", (8, 0), 0, 0)], b"\0" * 32), "holds nothing"),
+        (make.file([], [make.tensor("t", (2**38,), 0, 0)], b"\0" * 900), "truncated"),
+        (make.file([], [make.tensor("t", (2**38,), 99, 0)], b"\0" * 900), "has 900 bytes"),
+        (make.file([], [make.tensor("t", (8,), 0, 2**63)], b"\0" * 32), "truncated"),
+        (make.file([], [make.tensor("t", (8,), 99, 2**63)], b"\0" * 32), "truncated"),
+        (make.file([], [ONE, make.tensor("u", (8,), 0, 0)], b"\0" * 64), "'t' of 32 bytes reaches"),
+        (make.file([], [ONE, make.tensor("u", (8,), 99, 0)], b"\0" * 64), "'t' of 32 bytes"),
+        (make.file([], [make.tensor("u", (8,), 99, 0), ONE], b"\0" * 64), "'u' of shape [8] has 0"),
         (make.file([], [make.tensor("t", (8,), 0, 3)], b"\0" * 64), "not a multiple of 32"),
         (make.file([], [make.tensor("t", (8,), 0, 0)] * 2, b"\0" * 32), "'t' occurs twice"),
         (make.file([], [make.tensor("t", (), 0, 0)], b"\0" * 32), "0 dimensions"),
@@ -135,3 +255,64 @@ def test_no_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
         read_gguf(tmp_path / "none.gguf")
     with pytest.raises(BrokenModelFile, match="a folder"):
         read_gguf(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("array", "finding"),
+    [
+        (struct.pack("<IIQ", 9, 8, 2**22), "4,194,304 texts; 2,097,152 in all"),
+        (struct.pack("<IIQ", 9, 8, 2**20), "is zeros"),
+        (struct.pack("<IIQQ", 9, 9, 2**32, 0), "unknown type 9"),
+    ],
+)
+def test_a_large_empty_file_cannot_keep_the_reader_busy(
+    path: Path, array: bytes, finding: str
+) -> None:
+    """A terabyte of zeros costs nothing to make, and would be endless texts of no length."""
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + make.text("a") + array)
+    os.truncate(path, 1 << 40)
+    with pytest.raises(BrokenModelFile, match=finding):
+        read_gguf(path)
+
+
+def test_a_header_that_goes_on_for_ever_is_left(path: Path) -> None:
+    made = encoder.Encoder()
+    for index in range(3):
+        made.entry(f"text.{index}", encoder.UINT8, 1)
+    head = bytearray(made.content)
+    place = len(head) - 5  # the last entry's type and value: now a text of 2 TB
+    head[place:] = struct.pack("<IQ", encoder.TEXT, 2**41)
+    struct.pack_into("<Q", head, 16, 4)
+    path.write_bytes(head)
+    os.truncate(path, 2**42)
+    with pytest.raises(BrokenModelFile, match="longer than 268,435,456 bytes"):
+        read_gguf(path)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "entries", "finding"),
+    [(2**17, 0, "has 131,072 tensors"), (0, 2**17, "has 131,072 metadata entries")],
+)
+def test_more_than_any_model_has_is_not_begun(
+    path: Path, tensors: int, entries: int, finding: str
+) -> None:
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, tensors, entries))
+    os.truncate(path, 1 << 30)
+    with pytest.raises(BrokenModelFile, match=finding):
+        read_gguf(path)
+
+
+def test_a_pipe_is_not_waited_for(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(BrokenModelFile, match="a pipe or device"):
+        read_gguf(path)
+
+
+def test_a_link_to_itself_is_broken(path: Path) -> None:
+    path.symlink_to(path)
+    with pytest.raises(BrokenModelFile, match="symbolic links"):
+        read_gguf(path)
+
+
+def test_a_message_stays_short_whatever_the_name(path: Path) -> None:
+    assert len(broken(path, make.file([make.number("k" * 60_000, 1)] * 2))) < 400

@@ -66,18 +66,6 @@ def test_a_folder_of_gguf_files_is_chosen_from_by_quantization(tmp_path: Path) -
         resolve(ModelSpec(str(tmp_path), "Q6_K"), "gguf")
 
 
-def test_shards_of_a_gguf_count_together_and_a_missing_one_is_named(tmp_path: Path) -> None:
-    shards = [tmp_path / f"m-0000{number}-of-00002.gguf" for number in (1, 2)]
-    for shard in shards:
-        shard.write_bytes(make.small_model(split__count=2))
-    assert resolve(ModelSpec(str(tmp_path)), "gguf").parameters == 144
-    with pytest.raises(BrokenModelFile, match="00001-of-00002"):
-        resolve(ModelSpec(str(shards[1])), "gguf")
-    shards[1].unlink()
-    with pytest.raises(BrokenModelFile, match=r"shard m-00002-of-00002\.gguf is missing"):
-        resolve(ModelSpec(str(shards[0])), "gguf")
-
-
 def test_a_hugging_face_folder_is_described(tmp_path: Path) -> None:
     found = resolve(ModelSpec(str(hf_folder(tmp_path / "m"))), "hf")
     assert (found.quantization, found.parameters, found.weight_bytes) == ("BF16", 8, 16)
