@@ -78,7 +78,8 @@ def _attention(
 ) -> tuple[list[Attention], list[str]]:
     """The layers' attention, its sizes taken from the tensors themselves.
 
-    A header may state heads per layer in arrays, or not; rows of the projections say the same. ``attn_output`` has heads × value_length columns.
+    A header may state heads per layer in arrays, or not; rows of the projections say the same.
+    ``attn_output`` has heads × value_length columns.
     """
     layers: dict[int, dict[str, tuple[int, ...]]] = {}
     for tensor in tensors:
