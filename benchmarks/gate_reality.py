@@ -32,6 +32,7 @@ from pytest_llmperf.report.result import RunResult
 LOSSES = (0.03, 0.05, 0.10)
 FALSE_RED = Target(most=0)
 FOUND = {0.10: Target(least=0.9)}
+HONEST = {0.05: Target(most=0)}
 SHOWN = (Verdict.PASSED, Verdict.IMPROVED, Verdict.INCONCLUSIVE, Verdict.NO_BASELINE,
          Verdict.REGRESSED)  # fmt: skip
 SUITE = """
@@ -222,7 +223,11 @@ def tell(benchmark: Benchmark, seen: dict[float | None, list[Session]]) -> None:
         )  # fmt: skip
         if loss is None:
             benchmark.check("red sessions of an unchanged build", red, FALSE_RED)
-        elif loss in FOUND:
+        if loss in HONEST:
+            hidden = sum(not each.is_red and each.silent(loss) > 0 for each in sessions)
+            what = f"sessions when {name_of(loss)} that are green though an MDE promises red"
+            benchmark.check(what, hidden, HONEST[loss])
+        if loss in FOUND:
             benchmark.check(f"red sessions when {name_of(loss)}", red / len(sessions), FOUND[loss])
     for loss in LOSSES:
         sessions = seen[loss]

@@ -18,8 +18,8 @@ _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
 _OFF = "off"
 _PREFIX = "LLMPERF_"
-_NOT_SETTINGS = {"LLMPERF_CACHE", "LLMPERF_TEST_FAMILY"}
-"""Variables of ours that are no option: where models are built, and a mark of our own tests."""
+_NOT_SETTINGS = {"LLMPERF_CACHE", "LLMPERF_LONG", "LLMPERF_TEST_FAMILY"}
+"""Variables of ours that are no option: where models are built, and two of our own tests."""
 
 
 @dataclass(frozen=True)
