@@ -173,12 +173,14 @@ def last_level(values: Sequence[float], least: float) -> int:
     do, nor pass for noise. 0: there is no such level.
     """
     for begin in range(LEAST_WEIGHT_SESSIONS, len(values) - _LEAST_LEVEL + 1):
-        centre = statistics.median(values[:begin][:CENTRE_SESSIONS])
+        centre = statistics.median(values[: min(begin, CENTRE_SESSIONS)])
+        low, high = min(values[begin:]) - centre, max(values[begin:]) - centre
+        if -least <= high and low <= least:
+            continue
         spread = statistics.fmean(abs(value - centre) for value in values[:begin])
-        border = max(least, 2 * _DEVIATION * spread)
-        distances = [value - centre for value in values[begin:]]
-        if max(distances) < -border or min(distances) > border:
-            return len(distances)
+        border = 2 * _DEVIATION * spread
+        if high < -border or low > border:
+            return len(values) - begin
     return 0
 
 

@@ -40,6 +40,8 @@ _FALSE_RED = 0.1
 _LEAST_ALPHA, _MOST_ALPHA = 0.0005, 0.005
 _POWER = 0.80
 _INTERVAL = 0.975
+_WELL_SHARE = 0.5
+"""A fresh process within so large a share of the tolerance is as fast as ever."""
 _YOUNG = ((5, 0.10), (10, 0.05))
 """Below so many sessions, nothing smaller is told from noise."""
 _LEAST_CLEAR_LOOKS = 2
@@ -78,6 +80,7 @@ class Cause(enum.StrEnum):
     DISTURBED = "disturbed"
     UNSURE = "unsure"
     RETURNING = "returning"
+    CONTRADICTED = "contradicted"
     UNDERPOWERED = "underpowered"
 
 
@@ -149,7 +152,7 @@ def judge(
         reason = f"{len(clear)} of {len(second_look)} fresh workers measured undisturbed"
         guards = dict.fromkeys(finding for each in second_look for finding in each.guard)
         return told.judgement(Verdict.INCONCLUSIVE, Cause.DISTURBED, reason, *guards)
-    return told.decided()
+    return told.decided(clear)
 
 
 def is_clear(look: InvocationSummary) -> bool:
@@ -169,6 +172,7 @@ class _Told:
     ) -> None:
         self._noise, self._tolerance = noise, tolerance
         weight = noise.probe_weight
+        self._probe = statistics.median(look.log_probe or 0.0 for look in looks)
         self._distance = adjusted_mean(looks, weight) - noise.centre
         alpha = _FALSE_RED / max(1, cohort.pairs if cohort is not None else 1)
         alpha = min(max(alpha, _LEAST_ALPHA), _MOST_ALPHA)
@@ -185,8 +189,8 @@ class _Told:
             return msgspec.structs.replace(suspect, wants_second_look=True)
         return self._improved_or_passed()
 
-    def decided(self) -> Judgement:
-        """After the second look."""
+    def decided(self, fresh: Sequence[InvocationSummary]) -> Judgement:
+        """After the second look, of which ``fresh`` can be heard."""
         if self._distance >= self._border:
             return self._improved_or_passed()
         worse = f"{-math.expm1(self._distance):.1%} worse"
@@ -202,7 +206,19 @@ class _Told:
                 "came and went by themselves in earlier sessions"
             )
             return self.judgement(Verdict.INCONCLUSIVE, Cause.RETURNING, reason)
+        well = sum(map(self._is_well, fresh))
+        if well:
+            reason = (
+                f"{worse} in the mean, but {well} of {len(fresh)} fresh processes "
+                f"{'was' if well == 1 else 'were'} as fast as ever: something passed by"
+            )
+            return self.judgement(Verdict.INCONCLUSIVE, Cause.CONTRADICTED, reason)
         return self.judgement(Verdict.REGRESSED)
+
+    def _is_well(self, look: InvocationSummary) -> bool:
+        """Whether this process alone shows no loss: what a build has lost, all of them have."""
+        distance = look.log_value - self._noise.probe_weight * self._probe - self._noise.centre
+        return distance > _WELL_SHARE * self._border
 
     def _improved_or_passed(self) -> Judgement:
         if self._distance > max(-self._border, self._certain, self._usual_gain):

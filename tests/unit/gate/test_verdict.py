@@ -113,9 +113,9 @@ def test_a_loss_that_is_not_sure_says_how_large_it_had_to_be() -> None:
     )
 
 
-@pytest.mark.parametrize(("others", "verdict"), [(0.0, "PASSED"), (-0.012, "REGRESSED")])
+@pytest.mark.parametrize(("others", "verdict"), [(0.0, "PASSED"), (-0.016, "REGRESSED")])
 def test_all_invocations_count_the_first_included(others: float, verdict: str) -> None:
-    """Means of −12 % and three others: −3.0 % of logs, just tolerated, and −3.9 %."""
+    """Means of −12 % and three others: −3.0 % of logs, just tolerated, and −4.2 %."""
     looks = [invocation(others)] * 3
     assert judge(level(20), invocation(-0.12), looks, cohort=QUIET).verdict == verdict
 
@@ -488,3 +488,26 @@ def test_a_new_normal_is_not_judged_on_another_machine() -> None:
     assert (judged.verdict, judged.cause) == (Verdict.INCONCLUSIVE, Cause.MACHINE_CHANGED)
     usual = judge(past, invocation(0.1, 0.0), cohort=QUIET)
     assert usual.verdict is Verdict.NO_BASELINE
+
+
+# Looks that contradict each other
+
+
+@pytest.mark.parametrize(
+    ("fast", "verdict"), [(-0.02, Verdict.REGRESSED), (-0.01, Verdict.INCONCLUSIVE)]
+)
+def test_one_fresh_process_as_fast_as_ever_exculpates(fast: float, verdict: Verdict) -> None:
+    """A neighbour slows some processes down; a build slows down all."""
+    slow, well = invocation(-0.2), invocation(fast)
+    judged = judge(level(20), slow, [slow] * 4 + [well], cohort=QUIET)
+    assert judged.verdict is verdict
+    if verdict is Verdict.INCONCLUSIVE:
+        assert judged.cause is Cause.CONTRADICTED
+        assert "in the mean, but 1 of 5 fresh processes was as fast as ever" in judged.reasons[0]
+
+
+def test_a_fresh_process_that_cannot_be_heard_exculpates_nobody() -> None:
+    slow = invocation(-0.2)
+    for deaf in (invocation(0.0, n=4), invocation(0.0, guard=("throttled",))):
+        judged = judge(level(20), slow, [slow] * 4 + [deaf], cohort=QUIET)
+        assert judged.verdict is Verdict.REGRESSED
