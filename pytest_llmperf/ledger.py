@@ -15,12 +15,18 @@ from pytest_llmperf.gate.gatekeeper import Gatekeeper
 from pytest_llmperf.gate.pair import PairResult
 from pytest_llmperf.gate.recording import Accepted, Act, record
 from pytest_llmperf.gate.suite import SuiteShift
-from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.options import Settings
 from pytest_llmperf.provenance import act_of_this_run
 from pytest_llmperf.remember import OFF, remember
-from pytest_llmperf.report.result import FORMAT, VERSION, JudgedTest, RunResult, write_json
+from pytest_llmperf.report.result import (
+    FORMAT,
+    VERSION,
+    JudgedTest,
+    RunResult,
+    valid_pairs,
+    write_json,
+)
 
 _TOOL_FAILED = 4
 _SHOWN_ORPHANS = 5
@@ -59,14 +65,7 @@ class Ledger:
 
     @property
     def _pairs(self) -> list[PairResult]:
-        """Of all valid measurements."""
-        return [
-            pair
-            for test in self.tests
-            for judged in test.measurements
-            if judged.verdict is not Verdict.INVALID
-            for pair in judged.pairs
-        ]
+        return valid_pairs(self.tests)
 
     @functools.cached_property
     def _act(self) -> Act:

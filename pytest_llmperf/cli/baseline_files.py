@@ -11,13 +11,14 @@ from pathlib import Path
 import msgspec
 
 from pytest_llmperf.cli.answer import NOTHING, USAGE, Wrong, complain, print_json, say, wrapped
-from pytest_llmperf.cli.results import date_of, read_result, valid_pairs
+from pytest_llmperf.cli.results import date_of, read_result
 from pytest_llmperf.gate.baseline import Baseline
 from pytest_llmperf.gate.baseline_file import BaselineStore
 from pytest_llmperf.gate.pair import PairResult
 from pytest_llmperf.gate.recording import Act, record
 from pytest_llmperf.origin import user
 from pytest_llmperf.report.pytest_benchmark import to_pytest_benchmark
+from pytest_llmperf.report.result import valid_pairs
 
 _DATE = "%Y-%m-%d %H:%M:%S %Z"
 
@@ -26,7 +27,7 @@ def import_result(options: argparse.Namespace) -> int:
     """Record the sessions of a result file, but none under a normal that is newer than it."""
     result = read_result(options.file)
     digest = hashlib.sha256(options.file.read_bytes()).hexdigest()[:8]
-    pairs = [msgspec.structs.replace(pair, normal=None) for pair in valid_pairs(result)]
+    pairs = [msgspec.structs.replace(pair, normal=None) for pair in valid_pairs(result.tests)]
     if not pairs:
         raise Wrong(f"{options.file}: no pair was measured in this run", NOTHING)
     date = date_of(result)

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from pytest_llmperf.cli.answer import Wrong, complain, print_json, say, wrapped
 from pytest_llmperf.cli.progress import Progress
-from pytest_llmperf.cli.results import date_of, read_result, valid_pairs
+from pytest_llmperf.cli.results import date_of, read_result
 from pytest_llmperf.gate.baseline_acts import seed
 from pytest_llmperf.gate.baseline_file import BaselineStore, write_lines
 from pytest_llmperf.gate.pair import PairResult
 from pytest_llmperf.gate.recording import Act
 from pytest_llmperf.origin import commit, user
-from pytest_llmperf.report.result import RunResult
+from pytest_llmperf.report.result import RunResult, valid_pairs
 
 SEEDS = 5
 _PROGRESS = "llmperf: "
@@ -39,7 +39,7 @@ def seed_pairs(options: argparse.Namespace) -> int:
             tell("")
             results.append(result)
             took = time.monotonic() - began
-            pairs = len(valid_pairs(result))
+            pairs = len(valid_pairs(result.tests))
             complain(f"run {number + 1} of {SEEDS}: {pairs} pairs, {took:.0f} s")
     return _record_seed(options, results)
 
@@ -59,7 +59,7 @@ def _run_pytest(
     if exit_code not in _PYTEST_RAN or not out.exists():
         raise Wrong(f"{which} failed, nothing was recorded: {told}")
     result = read_result(out)
-    if not valid_pairs(result):
+    if not valid_pairs(result.tests):
         raise Wrong(f"{which} measured nothing: {told}")
     return result
 
@@ -89,7 +89,7 @@ def _record_seed(options: argparse.Namespace, results: Sequence[RunResult]) -> i
         date = date_of(result)
         name = f"{date:%Y%m%dT%H%M%S}-seed-{os.getpid()}-{number}"
         act = Act(session=name, date=date, commit=head, by=by, accept="seed")
-        runs.append((act, valid_pairs(result)))
+        runs.append((act, valid_pairs(result.tests)))
 
     def has_baseline(pair: PairResult) -> bool:
         store = BaselineStore(options.baselines, pair.fingerprint)

@@ -6,8 +6,6 @@ import datetime
 from pathlib import Path
 
 from pytest_llmperf.cli.answer import Wrong
-from pytest_llmperf.gate.pair import PairResult
-from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.report.result import NoResult, RunResult, read_json
 
 
@@ -19,18 +17,6 @@ def read_result(path: Path) -> RunResult:
         raise Wrong(f"{path}: cannot be read: {error.strerror}") from error
     except NoResult as error:
         raise Wrong(str(error)) from error
-
-
-def valid_pairs(result: RunResult) -> list[PairResult]:
-    """Every pair of a measurement that means something."""
-    return [
-        pair
-        for test in result.tests
-        for judged in test.measurements
-        if judged.verdict is not Verdict.INVALID
-        for pair in judged.pairs
-        if pair.looks
-    ]
 
 
 def date_of(result: RunResult) -> datetime.datetime:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -61,30 +62,18 @@ def measure(
     requests = Requests(model, workload, plan.timeout_s, progress)
     observer = Observer(model, instruments, requests, watch=plan.watch)
 
-    def sample(answer: Generated) -> Sample:
-        return read_sample(answer, workload.prompt_tokens, workload.new_tokens, workload.batch)
-
-    warmup: list[Sample] = []
-    samples: list[Sample] = []
-    invalid = None
-    try:
-        warmup = warm_up(lambda what: sample(requests.send(what)))
-        count, findings = sample_count(warmup, plan)
-        if not is_steady(warmup):
-            findings.append(f"not steady after {len(warmup)} warm-up samples")
-        samples = [sample(observer.take(f"sample {1 + i} of {count}")) for i in range(count)]
-    except InvalidSample as error:
-        invalid, findings, samples = str(error), [], []
-    seen = observer.finish(valid=invalid is None)
+    taken = _take(requests, observer, workload, plan)
+    seen = observer.finish(valid=taken.invalid is None)
     wall_s = time.monotonic() - began
     if progress is not None:
         progress("probes the machine")
     probe, probe_after = instruments.probes_around(model)
-    clocks = compare_clocks(samples)
+    clocks = compare_clocks(taken.samples)
     changed = changed_since(model.loading.stamps)
-    roofline = _place(model, workload, samples, instruments, changed)
-    metrics, absent = summarize_metrics(samples, model.load, seen, roofline)
-    findings += [*disagreements(clocks, model.backend), *seen.findings]
+    roofline = _place(model, workload, taken.samples, instruments, changed)
+    metrics, absent = summarize_metrics(taken.samples, model.load, seen, roofline)
+    findings = [*taken.findings, *disagreements(clocks, model.backend), *seen.findings]
+    invalid = taken.invalid
     if roofline is not None:
         findings += roofline.findings
         invalid = invalid or roofline.invalid
@@ -102,8 +91,8 @@ def measure(
         probe=probe,
         probe_after=probe_after,
         invocation=model.invocation,
-        warmup_samples=len(warmup),
-        steady=is_steady(warmup),
+        warmup_samples=len(taken.warmup),
+        steady=is_steady(taken.warmup),
         metrics=metrics,
         absent=absent,
         load_facts=model.load,
@@ -117,6 +106,35 @@ def measure(
         invalid=invalid,
         wall_s=wall_s,
     )
+
+
+@dataclass
+class _Taken:
+    """What the requests came to."""
+
+    warmup: list[Sample] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    invalid: str | None = None
+
+
+def _take(requests: Requests, observer: Observer, workload: Workload, plan: Plan) -> _Taken:
+    """Warm up, then take the samples; one that breaks a rule of metrics ends it."""
+    taken = _Taken()
+
+    def sample(answer: Generated) -> Sample:
+        return read_sample(answer, workload.prompt_tokens, workload.new_tokens, workload.batch)
+
+    try:
+        taken.warmup = warm_up(lambda what: sample(requests.send(what)))
+        count, findings = sample_count(taken.warmup, plan)
+        if not is_steady(taken.warmup):
+            findings.append(f"not steady after {len(taken.warmup)} warm-up samples")
+        taken.samples = [sample(observer.take(f"sample {1 + i} of {count}")) for i in range(count)]
+        taken.findings = findings
+    except InvalidSample as error:
+        taken.invalid = str(error)
+    return taken
 
 
 def _place(

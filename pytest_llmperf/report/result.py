@@ -6,7 +6,7 @@ only ever added within one version; whoever reads must ignore what it does not k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -172,6 +172,18 @@ def _reasons(pairs: list[PairResult]) -> list[str]:
         for pair in pairs
         if pair.verdict in {Verdict.INCONCLUSIVE, Verdict.NO_BASELINE}
         for reason in pair.judgement.reasons
+    ]
+
+
+def valid_pairs(tests: Iterable[JudgedTest]) -> list[PairResult]:
+    """Every pair of a measurement that means something."""
+    return [
+        pair
+        for test in tests
+        for judged in test.measurements
+        if judged.verdict is not Verdict.INVALID
+        for pair in judged.pairs
+        if pair.looks
     ]
 
 
