@@ -77,9 +77,10 @@ def _session(case: Case, generator: np.random.Generator) -> Outcome:
     now = draw(case.noise, 1, 1 + SECOND_LOOKS, generator, machine=start)
     places = [(test, metric) for test in range(TESTS) for metric in range(METRICS)]
     histories = [[*before.history(*place), *after.history(*place, case.loss)] for place in places]
-    cohort = cohort_of(histories, len(places))
+    cohorts = [cohort_of(histories[metric::METRICS], len(places)) for metric in range(METRICS)]
     verdicts, mdes, firsts, again_tests = [], [], [], set()
     for place, history in zip(places, histories, strict=True):
+        cohort = cohorts[place[1]]
         looks = now.summaries(0, *place, case.loss)
         if case.at_mde:
             stated = judge(history, looks[0], cohort=cohort).mde

@@ -11,7 +11,7 @@ import msgspec
 
 from pytest_llmperf.gate.baseline import Baseline, BaselineError, PairKey
 from pytest_llmperf.gate.baseline_file import BaselineStore, fingerprints
-from pytest_llmperf.gate.baseline_overview import Overview, cohort_for, overview
+from pytest_llmperf.gate.baseline_overview import Overview, cohorts_for, overview
 from pytest_llmperf.gate.statistics import Cohort
 
 _NEAR = 3
@@ -37,7 +37,8 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     key: PairKey
     overview: Overview
     baseline: Baseline
-    cohort: Cohort
+    cohort: Cohort | None
+    """What the others of its kind teach; None: it is no speed."""
 
     @property
     def test(self) -> str:
@@ -69,15 +70,15 @@ def of_machines(root: Path, names: Sequence[str]) -> list[Pair]:
 def _of_machine(root: Path, fingerprint: str) -> list[Pair]:
     store = BaselineStore(root, fingerprint)
     read = {module: store.read(module).pairs for module in store.modules()}
-    cohort = cohort_for(each for pairs in read.values() for each in pairs.values())
+    learned = cohorts_for(each for pairs in read.values() for each in pairs.values())
     return [
         Pair(
             fingerprint=fingerprint,
             module=module,
             key=key,
-            overview=overview(baseline, cohort),
+            overview=overview(baseline, learned.get(key.metric)),
             baseline=baseline,
-            cohort=cohort,
+            cohort=learned.get(key.metric),
         )
         for module, pairs in read.items()
         for key, baseline in sorted(pairs.items())

@@ -10,12 +10,12 @@ from datetime import datetime
 import msgspec
 
 from pytest_llmperf.gate.baseline import Baseline
+from pytest_llmperf.gate.cohort import cohorts
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.pair import SIZES, SPEEDS
 from pytest_llmperf.gate.statistics import (
     CENTRE_SESSIONS,
     Cohort,
-    cohort_of,
     counted,
     current,
     estimate,
@@ -44,11 +44,11 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     """Why there are no numbers though there are sessions."""
 
 
-def cohort_for(baselines: Iterable[Baseline]) -> Cohort:
+def cohorts_for(baselines: Iterable[Baseline]) -> dict[str, Cohort]:
     """What all pairs of one fingerprint teach, when all that can be judged are run together."""
-    histories = [each.history for each in baselines if each.key.metric in SPEEDS]
-    gated = sum(counted(each) >= LEAST_SESSIONS for each in histories)
-    return cohort_of(histories, max(1, gated))
+    speeds = [each for each in baselines if each.key.metric in SPEEDS]
+    gated = sum(counted(each.history) >= LEAST_SESSIONS for each in speeds)
+    return cohorts(speeds, max(1, gated))
 
 
 def overview(baseline: Baseline, cohort: Cohort | None = None) -> Overview:

@@ -11,6 +11,7 @@ import msgspec
 
 from pytest_llmperf.gate.baseline import Baseline, PairKey
 from pytest_llmperf.gate.baseline_file import BaselineStore
+from pytest_llmperf.gate.cohort import cohorts
 from pytest_llmperf.gate.machine import conditions_of
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.pair import (
@@ -25,7 +26,7 @@ from pytest_llmperf.gate.pair import (
     summarize,
 )
 from pytest_llmperf.gate.size import judge_size
-from pytest_llmperf.gate.statistics import Cohort, cohort_of, counted, estimate
+from pytest_llmperf.gate.statistics import Cohort, counted, estimate
 from pytest_llmperf.gate.suite import SuiteShift, suite_shift
 from pytest_llmperf.gate.summary import InvocationSummary
 from pytest_llmperf.gate.verdict import (
@@ -155,7 +156,7 @@ class Gatekeeper:
         self._root = root
         self._tests = {split_nodeid(each) for each in tests}
         self._baselines: dict[str, Mapping[tuple[str, PairKey], Baseline]] = {}
-        self._cohorts: dict[str, Cohort] = {}
+        self._cohorts: dict[str, Mapping[str, Cohort]] = {}
 
     def look(
         self,
@@ -177,7 +178,7 @@ class Gatekeeper:
             for (of, key), each in known.items()
             if (of, key.test) == (module, test) and each.epochs
         }
-        cohort = self._cohorts[fingerprint]
+        learned = self._cohorts[fingerprint]
         found = []
         for metric in [] if measurement.invalid else gated_metrics(measurement):
             key = key_of(test, measurement, metric)
@@ -185,6 +186,7 @@ class Gatekeeper:
             first = summarize(measurement, metric, baseline)
             first = msgspec.structs.replace(first, guard=(*guard, *first.guard))
             tolerated = TOLERANCE if tolerance is None else tolerance
+            cohort = learned.get(metric, Cohort())
             judgement = _judge(key, baseline, (first,), tolerated, cohort)
             other = others.get((key.measure, key.metric))
             if other is not None and not baseline.epochs:
@@ -254,7 +256,6 @@ class Gatekeeper:
                 and key.metric in SPEEDS
                 and counted(each.history) >= LEAST_SESSIONS
             ]
-            histories = [each.history for (_, key), each in found.items() if key.metric in SPEEDS]
-            self._cohorts[fingerprint] = cohort_of(histories, max(1, len(gated)))
+            self._cohorts[fingerprint] = cohorts(found.values(), max(1, len(gated)))
             self._baselines[fingerprint] = found
         return self._baselines[fingerprint]

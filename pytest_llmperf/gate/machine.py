@@ -45,7 +45,6 @@ _WATCHED = {
     "thermal": _Watched("it was slowed by heat or a hardware limit", 0.01),
     "faults": _Watched("major page faults", 30.0, ""),
     "neighbours": _Watched("other compute processes on the GPU", 0.5, "", of_machine=True),
-    "bandwidth_change": _Watched("the memory bandwidth changed meanwhile", 0.1, of_machine=True),
 }
 
 
@@ -70,10 +69,6 @@ def conditions_of(measurement: Measurement) -> dict[str, float]:
             found[name] = None if cores is None else cores / seen.cores
     if measurement.gpu_conditions:
         found["neighbours"] = float(sum(len(gpu.neighbours) for gpu in measurement.gpu_conditions))
-    if measurement.probes:
-        found["bandwidth"] = max(probe.bandwidth_best for probe in measurement.probes)
-    if len(measurement.probes) > 1:
-        found["bandwidth_change"] = math.expm1(_between(measurement.probes))
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -125,21 +120,7 @@ def changes(
             found.append(
                 f"{watched.words}: {_said(now[name], watched)}, usually {_said(middle, watched)}"
             )
-    return (*found, *_bandwidth(now, longer))
-
-
-def _bandwidth(now: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
-    """A machine that is faster by a fifth is another one, too."""
-    usual = [each["bandwidth"] for each in history if each.get("bandwidth", 0.0) > 0]
-    if now.get("bandwidth", 0.0) <= 0 or len(usual) < LEAST_SESSIONS:
-        return ()
-    middle = statistics.median(usual)
-    spread = statistics.median(abs(math.log(each / middle)) for each in usual)
-    if abs(math.log(now["bandwidth"] / middle)) <= max(math.log(1.2), 3.5 * spread):
-        return ()
-    return (
-        f"the memory bandwidth is {now['bandwidth'] / 1e9:.1f} GB/s, usually {middle / 1e9:.1f}",
-    )
+    return tuple(found)
 
 
 def _said(value: float, watched: _Watched) -> str:

@@ -16,6 +16,7 @@ from pytest_llmperf.gate.machine import (
     probe_of,
 )
 from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.gate.probe import MachineSpeed
 from pytest_llmperf.gate.statistics import current
 from pytest_llmperf.gate.summary import InvocationSummary
 from pytest_llmperf.gate.verdict import Judgement, Verdict, is_clear
@@ -116,7 +117,7 @@ def summarize(measurement: Measurement, metric: str, baseline: Baseline) -> Invo
     log_probe, probe_cv = probe_of(measurement)
     calm = [each for each in baseline.sessions if not each.guard]
     epoch, machine = baseline.next_epoch - 1, baseline.machine
-    return InvocationSummary(
+    look = InvocationSummary(
         log_value=sign * statistics.median(logs),
         spread=(percentile(logs, 75) - percentile(logs, 25)) / QUARTILES_OF_NORMAL,
         n=len(logs),
@@ -128,6 +129,7 @@ def summarize(measurement: Measurement, metric: str, baseline: Baseline) -> Invo
             [each.conditions for each in calm if each.machine == machine],
         ),
     )
+    return MachineSpeed(baseline.history).marked(look)
 
 
 def mean(looks: Sequence[InvocationSummary]) -> InvocationSummary:

@@ -12,8 +12,7 @@ from pytest_llmperf.gate.baseline import Baseline, EpochLine, Line, SessionLine
 from pytest_llmperf.gate.baseline_file import BaselineStore
 from pytest_llmperf.gate.pair import SPEEDS, PairResult, mean
 from pytest_llmperf.gate.suite import SuiteShift
-from pytest_llmperf.gate.summary import InvocationSummary
-from pytest_llmperf.gate.verdict import Cause, Verdict
+from pytest_llmperf.gate.verdict import Verdict
 
 _CHANGED = frozenset({Verdict.REGRESSED, Verdict.IMPROVED})
 
@@ -103,19 +102,13 @@ def entry(baseline: Baseline, pair: PairResult, act: Act, *, shifted: bool = Fal
             n=seen.n,
             log_probe=seen.log_probe,
             probe_cv=seen.probe_cv,
-            guard=() if reason is not None else _found(pair, seen),
+            guard=() if reason is not None else seen.guard,
             machine=baseline.machine + (act.accept_all is not None and bool(baseline.epochs)),
             conditions=pair.conditions,
             software=pair.software,
         )
     )
     return lines
-
-
-def _found(pair: PairResult, seen: InvocationSummary) -> tuple[str, ...]:
-    """What was unlike the machine's history, the drop of its probe included."""
-    changed = pair.judgement.cause is Cause.MACHINE_CHANGED
-    return pair.judgement.reasons if changed else seen.guard
 
 
 def _reason(baseline: Baseline, pair: PairResult, act: Act, *, shifted: bool) -> str | None:
@@ -129,5 +122,4 @@ def _reason(baseline: Baseline, pair: PairResult, act: Act, *, shifted: bool) ->
 
 def _took_part(pair: PairResult) -> bool:
     """Whether a verdict over all pairs heard this one: what another machine does is no normal."""
-    changed = bool(pair.looks[0].guard) or pair.judgement.cause is Cause.MACHINE_CHANGED
-    return pair.key.metric in SPEEDS and not changed
+    return pair.key.metric in SPEEDS and not pair.looks[0].guard

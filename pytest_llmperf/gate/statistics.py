@@ -23,7 +23,7 @@ LEAST_NOISE = 0.005
 UNKNOWN_NOISE, UNKNOWN_WEIGHT = 0.025, 4
 """What sessions differ by where there are fewer than five other pairs to learn it from."""
 POOLED_WEIGHT = 8
-LEAST_PAIRS = 5
+LEAST_PAIRS, LEAST_COHORT_SESSIONS = 5, 3
 WINSOR = 2.5 * 1.4826
 SEED_UNTIL = 5
 """With so many sessions of its own a pair needs its seed no longer."""
@@ -49,9 +49,6 @@ _BACK = 1 / 3
 """It has gone when no more than so large a share of it is left: noise alone ends nothing."""
 _MANY_SESSIONS = 10
 """From so many sessions on, one loss that came and went is an outlier and no habit."""
-
-PROBE_DROP = 0.04
-PROBE_DROP_MADS = 3.5
 
 
 class Cohort(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,11 +193,16 @@ def adjusted_mean(looks: Sequence[InvocationSummary], weight: float) -> float:
 
 
 def estimate(
-    history: Sequence[SessionSummary], cohort: Cohort | None = None, *, use_probe: bool = True
+    history: Sequence[SessionSummary],
+    cohort: Cohort | None = None,
+    *,
+    use_probe: bool = True,
+    is_calm: bool = True,
 ) -> Noise:
     """Centre and noise of a pair with at least one session.
 
-    ``use_probe``: whether what is to be judged has a probe too.
+    ``use_probe``: whether what is to be judged has a probe too. ``is_calm``: whether its machine
+    is as on most days, so that what the others did to a value is no excuse for it.
     """
     weight = probe_weight(history) if use_probe else 0.0
     sessions = grown(history)
@@ -229,7 +231,7 @@ def estimate(
             [
                 adjusted(each, weight) - centre
                 for each in current(history)[-NOISE_SESSIONS:]
-                if not each.guard  # a machine that was disturbed excuses nothing else
+                if not (is_calm and each.guard)
             ]
         ),
     )
@@ -289,7 +291,7 @@ def cohort_of(histories: Sequence[Sequence[SessionSummary]], pairs: int) -> Coho
     """
     variances = []
     for history in histories:
-        if counted(history) < LEAST_WEIGHT_SESSIONS or any(
+        if counted(history) < LEAST_COHORT_SESSIONS or any(
             each.seeded or not is_computable(each) for each in history[-NOISE_SESSIONS:]
         ):
             continue
@@ -307,24 +309,3 @@ def is_computable(summary: InvocationSummary) -> bool:
     """Whether its numbers are numbers, and none that no machine shows."""
     told = (summary.log_value, summary.log_probe or 0.0)
     return all(abs(each) < MOST_LOG for each in told)
-
-
-def probe_drop(history: Sequence[SessionSummary], log_probe: float | None) -> str | None:
-    """Whether the machine itself is slower than in its history, in words; None: it is not."""
-    if log_probe is None or not history:
-        return None
-    seen = [
-        each.log_probe
-        for each in history
-        if each.machine == history[-1].machine and each.log_probe is not None and not each.guard
-    ]
-    if len(seen) < SEEDED_SESSIONS:
-        return None
-    middle = statistics.median(seen)
-    most = max(-math.log1p(-PROBE_DROP), PROBE_DROP_MADS * mad(seen, middle))
-    if middle - log_probe <= most:
-        return None
-    return (
-        f"the machine is slower: its bandwidth probe is {-math.expm1(log_probe - middle):.0%} "
-        f"below its own history ({-math.expm1(-most):.0%} is usual)"
-    )

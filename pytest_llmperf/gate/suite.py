@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from pytest_llmperf.gate.probe import MachineSpeed
 from pytest_llmperf.gate.statistics import (
     CENTRE_SESSIONS,
     NOISE_SESSIONS,
@@ -23,7 +24,6 @@ from pytest_llmperf.gate.statistics import (
     is_blurred,
     is_computable,
     last_level,
-    probe_drop,
     t_quantile,
     winsorized,
 )
@@ -108,8 +108,7 @@ def suite_shift(pairs: Sequence[tuple[Sequence[Dated], InvocationSummary]]) -> S
 
 def _changed(history: Sequence[Dated], now: InvocationSummary) -> bool:
     """Whether it is the machine that this pair shows."""
-    sessions = [session for _, session in history]
-    return bool(now.guard) or probe_drop(sessions, now.log_probe) is not None
+    return bool(MachineSpeed([session for _, session in history]).marked(now).guard)
 
 
 def _judged(past: Sequence[float], recent: int, now: float, pairs: int) -> SuiteShift:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from pytest_llmperf.gate.probe import MachineSpeed
 from pytest_llmperf.gate.statistics import (
     RETURNED_SHARE,
     Cohort,
@@ -21,7 +22,6 @@ from pytest_llmperf.gate.statistics import (
     estimate,
     is_blurred,
     is_computable,
-    probe_drop,
     t_quantile,
 )
 from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
@@ -130,27 +130,29 @@ def judge(
             cause=Cause.UNCOMPUTABLE,
             reasons=(wrong,),
         )
-    clear = [each for each in second_look if is_clear(each)]
+    machine = MachineSpeed(history)
+    first, *fresh = map(machine.marked, (first, *second_look))
+    clear = [each for each in fresh if is_clear(each)]
     looks = [first, *clear]
-    changed = _changes(history, looks)
     if sessions < LEAST_SESSIONS:
         young = f"{sessions} of {LEAST_SESSIONS} sessions of history"
         return Judgement(
-            verdict=Verdict.INCONCLUSIVE if changed else Verdict.NO_BASELINE,
+            verdict=Verdict.INCONCLUSIVE if first.guard else Verdict.NO_BASELINE,
             sessions=sessions,
-            cause=Cause.MACHINE_CHANGED if changed else Cause.YOUNG,
-            reasons=changed or (young,),
+            cause=Cause.MACHINE_CHANGED if first.guard else Cause.YOUNG,
+            reasons=first.guard or (young,),
         )
     probed = all(look.log_probe is not None for look in looks) and not is_blurred(looks)
-    noise = estimate(history, cohort, use_probe=probed)
+    is_calm = all(map(machine.is_usual, looks))
+    noise = estimate(history, cohort, use_probe=probed, is_calm=is_calm)
     told = _Told(noise, looks, _tolerance(tolerance, sessions), cohort)
-    if changed:
-        return told.judgement(Verdict.INCONCLUSIVE, Cause.MACHINE_CHANGED, *changed)
-    if not second_look:
+    if first.guard:
+        return told.judgement(Verdict.INCONCLUSIVE, Cause.MACHINE_CHANGED, *first.guard)
+    if not fresh:
         return told.screened()
     if len(clear) < _LEAST_CLEAR_LOOKS:
-        reason = f"{len(clear)} of {len(second_look)} fresh workers measured undisturbed"
-        guards = dict.fromkeys(finding for each in second_look for finding in each.guard)
+        reason = f"{len(clear)} of {len(fresh)} fresh workers measured undisturbed"
+        guards = dict.fromkeys(finding for each in fresh for finding in each.guard)
         return told.judgement(Verdict.INCONCLUSIVE, Cause.DISTURBED, reason, *guards)
     return told.decided(clear)
 
@@ -270,12 +272,3 @@ def _uncomputable(
     if first.n < LEAST_SAMPLES:
         return f"{first.n} samples, and {LEAST_SAMPLES} are needed"
     return None
-
-
-def _changes(
-    history: Sequence[SessionSummary], looks: Sequence[InvocationSummary]
-) -> tuple[str, ...]:
-    """What says that it is the machine that changed."""
-    probes = [look.log_probe for look in looks if look.log_probe is not None]
-    drop = probe_drop(history, statistics.median(probes) if probes else None)
-    return (*looks[0].guard, *([drop] if drop else []))

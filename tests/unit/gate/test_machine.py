@@ -39,33 +39,11 @@ def test_what_is_not_known_now_or_was_never_is_not_compared() -> None:
     assert changes({"io_pressure": 0.9}, BUSY) == ()
 
 
-@pytest.mark.parametrize(
-    ("rate", "told"), [(40e9, False), (46e9, False), (34e9, False), (50e9, True), (30e9, True)]
-)
-def test_another_memory_bandwidth_is_another_machine(rate: float, told: bool) -> None:
-    history = [{"bandwidth": each} for each in (39e9, 40e9, 41e9)]
-    assert bool(changes({"bandwidth": rate}, history)) is told
-
-
-def test_a_machine_with_two_speeds_is_known_for_it() -> None:
-    history = [{"bandwidth": each} for each in (38e9, 70e9, 38e9, 70e9)]
-    assert changes({"bandwidth": 70e9}, history) == ()
-
-
-def test_a_bandwidth_that_cannot_be_is_not_compared() -> None:
-    history = [{"bandwidth": each} for each in (0.0, -1.0, 40e9, 40e9)]
-    assert changes({"bandwidth": 20e9}, history) == ()
-    assert changes({"bandwidth": 0.0}, [{"bandwidth": 40e9}] * 3) == ()
-
-
 def test_another_build_is_still_the_same_machine() -> None:
     """What no build can cause is compared across builds, what it can is not."""
-    calm = [{"bandwidth": 40e9, "other_share": 0.0, "faults": 0.0}] * 3
-    now = {"bandwidth": 20e9, "other_share": 0.5, "faults": 500.0}
-    assert changes(now, [], calm) == (
-        "other processes used the cores: 50%, usually 0%",
-        "the memory bandwidth is 20.0 GB/s, usually 40.0",
-    )
+    calm = [{"other_share": 0.0, "faults": 0.0}] * 3
+    now = {"other_share": 0.5, "faults": 500.0}
+    assert changes(now, [], calm) == ("other processes used the cores: 50%, usually 0%",)
     assert changes(now, calm, []) == ("major page faults: 500, usually 0",)
 
 
@@ -101,7 +79,6 @@ def test_the_conditions_of_a_measurement() -> None:
         "other_share": 0.25,
         "stolen_share": 0.0,
         "neighbours": 0.0,
-        "bandwidth": 40e9,
     }
 
 
@@ -121,15 +98,11 @@ def test_a_machine_that_stood_still_is_the_mean_of_its_two_probes() -> None:
     assert error == pytest.approx(one / math.sqrt(2), rel=1e-4)
 
 
-def test_a_machine_that_moved_between_two_probes_is_blurred_and_guarded() -> None:
+def test_a_machine_that_moved_between_two_probes_is_blurred() -> None:
     found = msgspec.structs.replace(measurement(), probe=rated(60e9), probe_after=rated(40e9))
     log_probe, error = probe_of(found)
     assert log_probe == pytest.approx(math.log(math.sqrt(60e9 * 40e9)))
     assert error == pytest.approx(math.log(1.5) / 2)
-    quiet = [{"bandwidth_change": 0.02}] * 3
-    now = {"bandwidth_change": conditions_of(found)["bandwidth_change"]}
-    assert changes(now, quiet) == ("the memory bandwidth changed meanwhile: 50%, usually 2%",)
-    assert changes({"bandwidth_change": 0.1}, quiet) == ()
 
 
 def test_without_a_probe_nothing_is_known() -> None:
