@@ -40,8 +40,8 @@ _FALSE_RED = 0.1
 _LEAST_ALPHA, _MOST_ALPHA = 0.0005, 0.005
 _POWER = 0.80
 _INTERVAL = 0.975
-_WELL_SHARE = 0.5
-"""A fresh process within so large a share of the tolerance is as fast as ever."""
+_WELL_SHARE = 1 / 3
+"""A fresh process that lost no larger a share of what they lost in the mean contradicts it."""
 _YOUNG = ((5, 0.10), (10, 0.05))
 """Below so many sessions, nothing smaller is told from noise."""
 _LEAST_CLEAR_LOOKS = 2
@@ -176,15 +176,16 @@ class _Told:
         weight = noise.probe_weight
         self._probe = statistics.median(look.log_probe or 0.0 for look in looks)
         self._distance = adjusted_mean(looks, weight) - noise.centre
+        self._error, self._freedom = _error(noise, looks)
         alpha = _FALSE_RED / max(1, cohort.pairs if cohort is not None else 1)
         alpha = min(max(alpha, _LEAST_ALPHA), _MOST_ALPHA)
-        self._certain = t_quantile(1 - alpha, noise.freedom) * noise.error
+        self._certain = t_quantile(1 - alpha, self._freedom) * self._error
         self._usual_loss, self._usual_gain = (each / RETURNED_SHARE for each in noise.returned)
         self._border = math.log1p(-tolerance)
 
     def screened(self) -> Judgement:
         """After one invocation: good, or suspect."""
-        likely = t_quantile(_SCREEN_CONFIDENCE, self._noise.freedom) * self._noise.error
+        likely = t_quantile(_SCREEN_CONFIDENCE, self._freedom) * self._error
         if self._distance < _SCREEN_SHARE * self._border and self._distance + likely < 0:
             reason = "suspect, and not looked at a second time"
             suspect = self.judgement(Verdict.INCONCLUSIVE, Cause.SUSPECT, reason)
@@ -197,10 +198,9 @@ class _Told:
             return self._improved_or_passed()
         worse = f"{-math.expm1(self._distance):.1%} worse"
         if self._distance + self._certain >= 0:
-            reason = (
-                f"{worse}, and sessions of this test differ too much to be sure: "
-                f"{-math.expm1(-self._certain):.1%} would be"
-            )
+            apart = "the processes of this session" if self._is_apart else "sessions of this test"
+            sure = f"{-math.expm1(-self._certain):.1%} would be"
+            reason = f"{worse}, and {apart} differ too much to be sure: {sure}"
             return self.judgement(Verdict.INCONCLUSIVE, Cause.UNSURE, reason)
         if self._distance + self._usual_loss >= 0:
             reason = (
@@ -211,16 +211,20 @@ class _Told:
         well = sum(map(self._is_well, fresh))
         if well:
             reason = (
-                f"{worse} in the mean, but {well} of {len(fresh)} fresh processes "
-                f"{'was' if well == 1 else 'were'} as fast as ever: something passed by"
+                f"{worse} in the mean, but {well} of {len(fresh)} fresh processes lost less than "
+                "a third of that: something passed by"
             )
             return self.judgement(Verdict.INCONCLUSIVE, Cause.CONTRADICTED, reason)
         return self.judgement(Verdict.REGRESSED)
 
     def _is_well(self, look: InvocationSummary) -> bool:
-        """Whether this process alone shows no loss: what a build has lost, all of them have."""
+        """Whether this process alone shows little of it: what a build has lost, all have."""
         distance = look.log_value - self._noise.probe_weight * self._probe - self._noise.centre
-        return distance > _WELL_SHARE * self._border
+        return distance > _WELL_SHARE * self._distance
+
+    @property
+    def _is_apart(self) -> bool:
+        return self._error > self._noise.error
 
     def _improved_or_passed(self) -> Judgement:
         if self._distance > max(-self._border, self._certain, self._usual_gain):
@@ -234,9 +238,9 @@ class _Told:
     def judgement(self, verdict: Verdict, cause: Cause | None = None, *reasons: str) -> Judgement:
         """A verdict with its numbers."""
         noise = self._noise
-        half = t_quantile(_INTERVAL, noise.freedom) * noise.error
+        half = t_quantile(_INTERVAL, self._freedom) * self._error
         needed = max(-self._border, self._certain, self._usual_loss)
-        found = needed + t_quantile(_POWER, noise.freedom) * noise.error
+        found = needed + t_quantile(_POWER, self._freedom) * self._error
         return Judgement(
             verdict=verdict,
             effect=math.expm1(self._distance),
@@ -248,6 +252,22 @@ class _Told:
             cause=cause,
             reasons=reasons,
         )
+
+
+def _error(noise: Noise, looks: Sequence[InvocationSummary]) -> tuple[float, float]:
+    """Standard error of the distance, and its degrees of freedom.
+
+    Processes of one session that differ by more than sessions do are sure of nothing: what their
+    variance exceeds that of the history by is added, as that of a mean (Satterthwaite 1946).
+    """
+    if len(looks) < 2:
+        return noise.error, noise.freedom
+    excess = statistics.variance([look.log_value for look in looks]) - noise.sigma**2
+    if excess <= 0:
+        return noise.error, noise.freedom
+    before, added = noise.error**2, excess / len(looks)
+    freedom = (before + added) ** 2 / (before**2 / noise.freedom + added**2 / (len(looks) - 1))
+    return math.sqrt(before + added), freedom
 
 
 def _tolerance(tolerance: float, sessions: int) -> float:

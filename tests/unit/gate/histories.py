@@ -128,9 +128,10 @@ def a_past(draw: random.Random) -> list[SessionSummary]:
 def some_looks(draw: random.Random) -> list[InvocationSummary]:
     """One, or the first and those of a second look; good and bad, some disturbed."""
     size = draw.choice([0.0, 0.03, 0.3])
+    loss, apart = draw.gauss(-size, size), draw.choice([0.002, 0.01, size])
     return [
         invocation(
-            draw.gauss(-size / 2, size),
+            draw.gauss(loss, apart) * (draw.random() > 0.05),
             draw.choice([None, 0.0, -0.03, -0.7]) if draw.random() < 0.05 else 0.0,
             n=draw.choice([5, 10, 1]) if draw.random() < 0.05 else 10,
             guard=("throttled",) if draw.random() < 0.05 else (),

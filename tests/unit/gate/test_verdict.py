@@ -110,11 +110,26 @@ def test_a_loss_that_is_not_sure_says_how_large_it_had_to_be() -> None:
     )
 
 
-@pytest.mark.parametrize(("others", "verdict"), [(0.0, "PASSED"), (-0.016, "REGRESSED")])
+@pytest.mark.parametrize(("others", "verdict"), [(-0.020, "PASSED"), (-0.028, "REGRESSED")])
 def test_all_invocations_count_the_first_included(others: float, verdict: str) -> None:
-    """Means of −12 % and three others: −3.0 % of logs, just tolerated, and −4.2 %."""
+    """Means of −5 % and three others: −2.75 % of logs, tolerated, and −3.35 %."""
     looks = [invocation(others)] * 3
-    assert judge(level(20), invocation(-0.12), looks, cohort=QUIET).verdict == verdict
+    assert judge(level(20), invocation(-0.05), looks, cohort=QUIET).verdict == verdict
+
+
+def test_processes_that_differ_more_than_sessions_do_are_not_sure() -> None:
+    """σ² = 0.0002/27, SE = 0.283 %, ν = 27. Of −5, −12, −19 and −12 %, s² = 0.003267: it exceeds
+    σ² by 0.003259, of which a quarter is 0.000815. So the error is √(0.00283² + 0.000815) = 2.87 %
+    with 3.06 degrees of freedom, and t(0.995; 3.06) = 5.8 times that is more than 12 %.
+    """
+    apart = [invocation(each) for each in (-0.05, -0.12, -0.19, -0.12)]
+    agreed = [invocation(-0.12)] * 4
+    judged = judge(level(20), apart[0], apart[1:], cohort=QUIET)
+    assert (judged.verdict, judged.cause) == (Verdict.INCONCLUSIVE, Cause.UNSURE)
+    assert judged.reasons[0].startswith("11.3% worse, and the processes of this session differ too")
+    assert judge(level(20), agreed[0], agreed[1:], cohort=QUIET).verdict is Verdict.REGRESSED
+    low, high = judged.low or 0.0, judged.high or 0.0
+    assert math.log1p(high) - math.log1p(low) == pytest.approx(2 * 3.155 * 0.02868, rel=0.005)
 
 
 def test_fresh_workers_clear_a_process_that_was_unlucky() -> None:

@@ -128,16 +128,21 @@ def test_a_new_normal_is_not_judged_on_another_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fast", "verdict"), [(-0.02, Verdict.REGRESSED), (-0.01, Verdict.INCONCLUSIVE)]
+    ("fast", "verdict"), [(-0.026, Verdict.REGRESSED), (-0.024, Verdict.INCONCLUSIVE)]
 )
-def test_one_fresh_process_as_fast_as_ever_exculpates(fast: float, verdict: Verdict) -> None:
-    """A neighbour slows some processes down; a build slows down all."""
-    slow, well = invocation(-0.2), invocation(fast)
-    judged = judge(level(20), slow, [slow] * 4 + [well], cohort=QUIET)
+def test_one_fresh_process_that_lost_little_exculpates(fast: float, verdict: Verdict) -> None:
+    """A neighbour slows some processes down; a build slows down all. Of five that lost 8.5 % (of
+    logs) and one that lost 2.5 %, the mean is 7.5 %, and a third of it 2.5 %.
+    """
+    slow, well = invocation(-0.085), invocation(fast)
+    judged = judge(level(20), slow, [slow] * 4 + [well], cohort=Cohort(noise=0.02))
     assert judged.verdict is verdict
     if verdict is Verdict.INCONCLUSIVE:
         assert judged.cause is Cause.CONTRADICTED
-        assert "in the mean, but 1 of 5 fresh processes was as fast as ever" in judged.reasons[0]
+        assert judged.reasons[0].endswith(
+            "in the mean, but 1 of 5 fresh processes lost less than a third of that: something "
+            "passed by"
+        )
 
 
 def test_a_fresh_process_that_cannot_be_heard_exculpates_nobody() -> None:
