@@ -83,6 +83,7 @@ class SessionLine(
     epoch: int
     log_value: Annotated[float, Meta(ge=-MOST_LOG, le=MOST_LOG)]
     log_probe: Annotated[float, Meta(ge=-MOST_LOG, le=MOST_LOG)] | None = None
+    log_core: Annotated[float, Meta(ge=-MOST_LOG, le=MOST_LOG)] | None = None
     spread: Annotated[float, Meta(ge=0)]
     n: Annotated[int, Meta(ge=1)]
     session: str

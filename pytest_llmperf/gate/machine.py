@@ -86,6 +86,14 @@ def probe_of(measurement: Measurement) -> tuple[float | None, float | None]:
     return middle, max(within, _between(probes) / 2)
 
 
+def core_of(measurement: Measurement) -> float | None:
+    """The log of the speed at which cores ran plain code between the samples, in KiB/s."""
+    seen = measurement.conditions
+    if seen is None or not seen.core_time_ns:
+        return None
+    return math.log(1e9 / seen.core_time_ns)
+
+
 def _error(probe: Calibration) -> float:
     spread = (probe.bandwidth_high - probe.bandwidth_low) / QUARTILES_OF_NORMAL
     return _MEDIAN_ERROR * spread / probe.bandwidth_median / math.sqrt(probe.repeats)

@@ -13,6 +13,7 @@ from pytest_llmperf.gate.machine import (
     QUARTILES_OF_NORMAL,
     changes,
     conditions_of,
+    core_of,
     probe_of,
 )
 from pytest_llmperf.gate.metric import BY_NAME
@@ -123,6 +124,7 @@ def summarize(measurement: Measurement, metric: str, baseline: Baseline) -> Invo
         n=len(logs),
         log_probe=log_probe,
         probe_cv=probe_cv,
+        log_core=core_of(measurement),
         guard=changes(
             conditions_of(measurement),
             [each.conditions for each in calm if each.epoch == epoch],
@@ -138,11 +140,13 @@ def mean(looks: Sequence[InvocationSummary]) -> InvocationSummary:
     heard = [first, *(look for look in others if is_clear(look))]
     probes = [look.log_probe for look in heard if look.log_probe is not None]
     spreads = [look.probe_cv for look in heard if look.probe_cv is not None]
+    cores = [look.log_core for look in heard if look.log_core is not None]
     return InvocationSummary(
         log_value=statistics.fmean(look.log_value for look in heard),
         spread=statistics.median(look.spread for look in heard),
         n=sum(look.n for look in heard),
         log_probe=statistics.median(probes) if probes else None,
         probe_cv=statistics.median(spreads) if spreads else None,
+        log_core=statistics.fmean(cores) if cores else None,
         guard=first.guard,
     )

@@ -307,5 +307,5 @@ def cohort_of(histories: Sequence[Sequence[SessionSummary]], pairs: int) -> Coho
 
 def is_computable(summary: InvocationSummary) -> bool:
     """Whether its numbers are numbers, and none that no machine shows."""
-    told = (summary.log_value, summary.log_probe or 0.0)
+    told = (summary.log_value, summary.log_probe or 0.0, summary.log_core or 0.0)
     return all(abs(each) < MOST_LOG for each in told)

@@ -21,6 +21,9 @@ class InvocationSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Log of the median bandwidth of the probe beside it, in bytes/s; None: not probed."""
     probe_cv: float | None = None
     """Standard error of the probe's median, as a share of it; None: not probed."""
+    log_core: float | None = None
+    """Log of the speed at which cores ran plain code between the samples, in KiB/s; None: not
+    tried."""
     guard: tuple[str, ...] = ()
     """What changed about the machine, one sentence each: nothing is judged then."""
 

@@ -8,6 +8,7 @@ be known has a reason in its place, never a zero.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -43,6 +44,10 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     """How many of them the host gave to somebody else, on average."""
     resolution_cores: float | None
     """What the ticks of the kernel's clock leave open in both, either way."""
+    core_time_ns: float | None = None
+    """What a core took for a KiB of plain code while the engine stood still: geometric mean over
+    the cores and the moments between samples. More, where a neighbour shares a core or its clock
+    is lower. None: not tried."""
     pressure: dict[str, float]
     """``cpu.some``, ``io.full`` … → share of the time in which tasks waited; ``group.cpu.some`` …
     for the own control group alone. Judged against the test's own history, never by a number."""
@@ -76,6 +81,11 @@ class ConditionsWatch:
         self._counters, self._threads = counters, threads
         self._blocks: list[Block] = []
         self._before: CounterReading | None = None
+        self._core_times_ns: list[float] = []
+
+    def between(self, core_times_ns: Sequence[float]) -> None:
+        """What each core took for plain code, with no request under way."""
+        self._core_times_ns += core_times_ns
 
     def before(self) -> None:
         """A request is about to be sent."""
@@ -91,12 +101,16 @@ class ConditionsWatch:
 
     def summary(self) -> Conditions:
         """The conditions of all samples so far."""
-        return summarize(
+        seen = summarize(
             self._blocks,
             threads=self._threads,
             cores=self._counters.cores,
             tick_s=self._counters.tick_s,
         )
+        if not self._core_times_ns:
+            return seen
+        core_time_ns = statistics.geometric_mean(self._core_times_ns)
+        return msgspec.structs.replace(seen, core_time_ns=core_time_ns)
 
 
 def summarize(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pytest_llmperf.backends import AllocatorPeak
 from pytest_llmperf.backends.device import merge_peaks
+from pytest_llmperf.hardware.core_speed import core_times_ns
 from pytest_llmperf.hardware.counters import Counters
 from pytest_llmperf.hardware.cpu import affinity
 from pytest_llmperf.hardware.gpu_watch import GpuSnapshot
@@ -67,6 +68,7 @@ class Observer:
             return self._requests.send(what)
         if self._began is None:
             self._gpus_before, self._began = self._read_gpus(), time.monotonic()
+        self._try_cores()
         self._conditions.before()
         answer = self._requests.send(what, observe="usage")
         self._conditions.after(answer.usage)
@@ -80,6 +82,7 @@ class Observer:
         if not self._watch:
             return Observed(absent={"ram": "memory was not watched"})
         self._memory.keep()  # the next request resets the marks
+        self._try_cores()
         conditions = self._conditions.summary()
         gpus = self._gpu_conditions()
         answer = self._requests.send("memory by phase", observe="memory") if valid else None
@@ -95,6 +98,11 @@ class Observer:
         if self._instruments.gpu is not None and self._instruments.gpu.trouble is not None:
             seen.findings.append(self._instruments.gpu.trouble)
         return seen
+
+    def _try_cores(self) -> None:
+        """Between two requests, so that what a neighbour takes of a core is seen near them."""
+        with self._model.worker.still():
+            self._conditions.between(core_times_ns())
 
     def _read_gpus(self) -> GpuSnapshot | None:
         gpu = self._instruments.gpu

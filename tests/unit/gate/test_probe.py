@@ -1,8 +1,9 @@
-"""Is a machine that changed told from one that comes and goes, by its bandwidth probe alone?"""
+"""Is a machine that changed told from one that comes and goes, by its own probes alone?"""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,9 @@ from tests.unit.gate.histories import (
 FOUND = ("other processes used the cores",)
 
 
-def change(past: list[SessionSummary], probe: float | None) -> str | None:
-    return MachineSpeed(past).change(invocation(0.0, probe))
+def change(past: list[SessionSummary], probe: float | None, **facts: Any) -> str | None:
+    found = MachineSpeed(past).marked(invocation(0.0, probe, **facts)).guard
+    return found[0] if found else None
 
 
 @pytest.mark.parametrize(("drop", "told"), [(0.039, False), (0.041, True), (0.5, True)])
@@ -129,3 +131,28 @@ def test_a_fresh_process_on_a_changed_machine_is_not_heard() -> None:
     assert few.reasons[1].startswith("the machine is slower: its bandwidth probe is 50% below")
     enough = judge(past, slow, [slow, slow, *[other] * 3], cohort=QUIET)
     assert enough.verdict is Verdict.REGRESSED
+
+
+def test_the_speed_of_the_cores_is_a_probe_of_its_own() -> None:
+    """A neighbour on a core's other half leaves the memory as it was."""
+    past = history([0.0] * 10, [0.0] * 10, log_core=14.0)
+    assert change(past, 0.0, log_core=14.0 + lower(0.03)) is None
+    assert change(past, 0.0, log_core=14.0 + lower(0.37)) == (
+        "the machine is slower: the speed of its cores is 37% below its own history (4% is usual)"
+    )
+    both = MachineSpeed(past).marked(invocation(0.0, lower(0.5), log_core=13.0))
+    assert len(both.guard) == 2
+    assert MachineSpeed(past).marked(both) == both, "what was found is not found twice"
+    assert change(past, 0.0) is None, "it was not tried today"
+
+
+def test_cores_that_a_neighbour_shares_now_and_then_are_a_habit() -> None:
+    past = [
+        session(-0.2, log_core=13.5, guard=FOUND) if each in (4, 9) else session(0.0, log_core=14.0)
+        for each in range(20)
+    ]
+    shared = invocation(-0.2, log_core=13.5)
+    judged = judge(past, shared, [shared] * 5, cohort=QUIET)
+    assert (judged.verdict, judged.cause) == (Verdict.INCONCLUSIVE, Cause.RETURNING)
+    once = judge(past[:9], shared, cohort=QUIET)
+    assert (once.verdict, once.cause) == (Verdict.INCONCLUSIVE, Cause.MACHINE_CHANGED)

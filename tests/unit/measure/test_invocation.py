@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import msgspec
@@ -86,6 +87,7 @@ class Scripted:
         self.pid = os.getpid()
         self.requests: list[Request] = []
         self.observed: list[str] = []
+        self.stills = 0
         self._seconds = seconds
         self._missing_from = missing_from
 
@@ -98,6 +100,11 @@ class Scripted:
         self.observed.append(message.observe)
         instants = [whole_ns // 2, whole_ns * 3 // 4, whole_ns]
         return generated(instants_ns=instants, count=2 if short else 3)
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        self.stills += 1
+        yield
 
 
 def loaded(worker: Scripted, context_tokens: int = 4096) -> LoadedModel:
@@ -253,6 +260,14 @@ def test_a_steady_measurement() -> None:
     assert (seen.ttft.median, seen.ttft.n) == (500, 10)
     assert (seen.load.median, seen.decode_tps.median) == (2, 4)
     assert (seen.backend, seen.version, seen.workload) == ("fake", "1", TASK)
+
+
+def test_the_cores_are_tried_around_every_sample_while_the_engine_stands_still() -> None:
+    worker = Scripted(lambda request: 1.0)
+    seen = measure(loaded(worker), TASK, Plan(samples=10))
+    assert worker.stills == 11
+    assert seen.conditions is not None
+    assert 1 < (seen.conditions.core_time_ns or 0) < 100_000
 
 
 def test_warm_up_is_left_out_of_the_numbers() -> None:
