@@ -16,6 +16,7 @@ from pytest_llmperf.gate.pair import SIZES, SPEEDS
 from pytest_llmperf.gate.statistics import (
     CENTRE_SESSIONS,
     Cohort,
+    at_usual_cores,
     counted,
     current,
     estimate,
@@ -76,7 +77,8 @@ def overview(baseline: Baseline, cohort: Cohort | None = None) -> Overview:
     # As if the latest session came once more, with as many samples as it takes.
     again = msgspec.structs.replace(history[-1], n=max(history[-1].n, LEAST_SAMPLES))
     judged = judge(history, again, cohort=cohort)
-    noise = estimate(history, cohort, use_probe=judged.probe_weight > 0)
+    calm, _, _ = at_usual_cores(history, ())
+    noise = estimate(calm, cohort, use_probe=judged.probe_weight > 0)
     probes = [each.log_probe for each in first if each.log_probe is not None]
     usual = noise.probe_weight * (statistics.median(probes) if probes else 0.0)
     return msgspec.structs.replace(

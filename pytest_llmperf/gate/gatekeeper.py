@@ -26,9 +26,9 @@ from pytest_llmperf.gate.pair import (
     summarize,
 )
 from pytest_llmperf.gate.size import judge_size
-from pytest_llmperf.gate.statistics import Cohort, counted, estimate
+from pytest_llmperf.gate.statistics import Cohort, at_usual_cores, counted, estimate
 from pytest_llmperf.gate.suite import SuiteShift, suite_shift
-from pytest_llmperf.gate.summary import InvocationSummary
+from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
 from pytest_llmperf.gate.verdict import (
     LEAST_SESSIONS,
     SECOND_LOOKS_CPU,
@@ -85,9 +85,7 @@ class Suspect:
         history = self.baseline.history
         normal = None
         if history and self.judgement.cause is not Cause.UNCOMPUTABLE:
-            weight = self.judgement.probe_weight
-            noise = estimate(history, self.cohort, use_probe=weight > 0)
-            normal = math.exp(sign * (noise.centre + noise.probe_weight * (whole.log_probe or 0.0)))
+            normal = math.exp(sign * self._normal(whole))
         return PairResult(
             module=self.module,
             key=self.key,
@@ -104,6 +102,16 @@ class Suspect:
             software={measurement.backend: measurement.version},
             seed_runs=seed_runs(self.baseline),
         )
+
+    def _normal(self, whole: InvocationSummary) -> float:
+        """What ``whole`` would have been by its history, on the machine as it was today."""
+        history: Sequence[SessionSummary] = self.baseline.history
+        look = whole
+        if self.judgement.core_weight:
+            history, (look,), _ = at_usual_cores(history, [whole])
+        noise = estimate(history, self.cohort, use_probe=self.judgement.probe_weight > 0)
+        of_cores = whole.log_value - look.log_value
+        return noise.centre + noise.probe_weight * (whole.log_probe or 0.0) + of_cores
 
 
 def _moved(other: str, key: PairKey) -> str:

@@ -87,9 +87,12 @@ def probe_of(measurement: Measurement) -> tuple[float | None, float | None]:
 
 
 def core_of(measurement: Measurement) -> float | None:
-    """The log of the speed at which cores ran plain code between the samples, in KiB/s."""
+    """The log of the speed at which cores ran plain code between the samples, in KiB/s.
+
+    None of samples that were over at once, beside which trying the cores is no short while.
+    """
     seen = measurement.conditions
-    if seen is None or not seen.core_time_ns:
+    if seen is None or not seen.core_time_ns or seen.wall_s < LEAST_WALL_S:
         return None
     return math.log(1e9 / seen.core_time_ns)
 

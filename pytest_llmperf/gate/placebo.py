@@ -15,6 +15,7 @@ from pytest_llmperf.gate.statistics import (
     CENTRE_SESSIONS,
     Cohort,
     adjusted,
+    at_usual_cores,
     estimate,
 )
 from pytest_llmperf.gate.summary import SessionSummary
@@ -178,8 +179,9 @@ def _figures(results: Sequence[PairResult], cohort: Cohort) -> PairFigures:
     whole = [mean(each.looks) for each in results]
     history = [SessionSummary(**msgspec.structs.asdict(each)) for each in whole]
     latest = judge(history, history[-1], cohort=cohort)
-    noise = estimate(history, use_probe=latest.probe_weight > 0)
-    values = [adjusted(each, noise.probe_weight) for each in history]
+    calm, _, _ = at_usual_cores(history, ())
+    noise = estimate(calm, use_probe=latest.probe_weight > 0)
+    values = [adjusted(each, noise.probe_weight) for each in calm]
     own = statistics.stdev(values) if len(values) > 1 else None
     low, high = (None, None) if own is None else _interval(own, len(values) - 1)
     cvs = [each.probe_cv for each in history if each.probe_cv is not None]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -49,6 +50,9 @@ _BACK = 1 / 3
 """It has gone when no more than so large a share of it is left: noise alone ends nothing."""
 _MANY_SESSIONS = 10
 """From so many sessions on, one loss that came and went is an outlier and no habit."""
+
+
+_Summary = TypeVar("_Summary", bound=InvocationSummary)
 
 
 class Cohort(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,8 +129,9 @@ def probe_weight(history: Sequence[SessionSummary]) -> float:
     if is_blurred(latest):
         return 0.0
     labels = _levels([each for each in history if not each.seeded], 0.0)[-len(latest) :]
-    values = winsorized(_centred(labels, [each.log_value for each in latest]))
-    probes = winsorized(_centred(labels, [each.log_probe or 0.0 for each in latest]))
+    values = _centred(labels, [each.log_value for each in latest])
+    probes = _centred(labels, [each.log_probe or 0.0 for each in latest])
+    values, probes = _drawn_in(values, probes)
     both = sum(x * c for x, c in zip(values, probes, strict=True))
     squares = sum(c * c for c in probes)
     weight = (both + _RIDGE_CENTRE * _RIDGE) / (squares + _RIDGE)
@@ -134,6 +139,53 @@ def probe_weight(history: Sequence[SessionSummary]) -> float:
     before = sum(x * x for x in values)
     after = sum((x - weight * c) ** 2 for x, c in zip(values, probes, strict=True))
     return weight if before > 0 and after <= (1 - _LEAST_CUT) * before else 0.0
+
+
+def _drawn_in(values: Sequence[float], probes: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Outliers drawn in; one of both by the same share of both, so that its slope stays."""
+    drawn: tuple[list[float], list[float]] = ([], [])
+    for value, probe, near, close in zip(
+        values, probes, winsorized(values), winsorized(probes), strict=True
+    ):
+        is_both = near != value and close != probe
+        share = max(near / value, close / probe) if is_both else 1.0
+        drawn[0].append(share * value if is_both else near)
+        drawn[1].append(share * probe if is_both else close)
+    return drawn
+
+
+def core_weight(history: Sequence[SessionSummary]) -> float:
+    """Which part of the ups and downs of the cores' speed the value shares; 0: it does not help."""
+    if not history or history[-1].log_core is None:
+        return 0.0
+    return probe_weight(
+        [msgspec.structs.replace(each, log_probe=each.log_core, probe_cv=0.0) for each in history]
+    )
+
+
+def at_usual_cores(
+    history: Sequence[SessionSummary], looks: Sequence[InvocationSummary]
+) -> tuple[list[SessionSummary], list[InvocationSummary], float]:
+    """All values as they would be had the cores run as fast as usual, and the weight for it.
+
+    A core's speed is known for the very moments between the samples, so that each value has its
+    own part taken off. As they were, with weight 0, where it does not help or is not known.
+    """
+    weight = core_weight(history) if all(look.log_core is not None for look in looks) else 0.0
+    if not weight:
+        return list(history), list(looks), 0.0
+    speeds = [each.log_core for each in current(history)[:CENTRE_SESSIONS]]
+    usual = statistics.median(each for each in speeds if each is not None)
+    return (
+        [_at(usual, weight, each) for each in history],
+        [_at(usual, weight, each) for each in looks],
+        weight,
+    )
+
+
+def _at(usual: float, weight: float, summary: _Summary) -> _Summary:
+    rise = usual if summary.log_core is None else summary.log_core
+    return msgspec.structs.replace(summary, log_value=summary.log_value - weight * (rise - usual))
 
 
 def is_blurred(summaries: Sequence[InvocationSummary]) -> bool:
@@ -295,8 +347,9 @@ def cohort_of(histories: Sequence[Sequence[SessionSummary]], pairs: int) -> Coho
             each.seeded or not is_computable(each) for each in history[-NOISE_SESSIONS:]
         ):
             continue
-        weight = probe_weight(history)
-        residuals, levels = _residuals(history, _levels(history, weight), weight)
+        calm, _, _ = at_usual_cores(history, ())
+        weight = probe_weight(calm)
+        residuals, levels = _residuals(calm, _levels(calm, weight), weight)
         freedom = len(residuals) - levels
         variance = sum(each * each for each in winsorized(residuals)) / freedom
         variances.append(variance / (1 - 2 / (9 * freedom)) ** 3)

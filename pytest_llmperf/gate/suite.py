@@ -19,6 +19,7 @@ from pytest_llmperf.gate.statistics import (
     NOISE_SESSIONS,
     RETURNED_SHARE,
     adjusted,
+    at_usual_cores,
     came_and_went,
     estimate,
     is_blurred,
@@ -86,11 +87,11 @@ def suite_shift(pairs: Sequence[tuple[Sequence[Dated], InvocationSummary]]) -> S
     earlier: defaultdict[str, list[float]] = defaultdict(list)
     latest: set[str] = set()
     for history, now in sorted(gated, key=lambda pair: -len(pair[0])):
-        sessions = [session for _, session in history]
-        noise = estimate(sessions, use_probe=not is_blurred([now]))
-        distances.append(adjusted(now, noise.probe_weight) - noise.centre)
+        sessions, (look,), _ = at_usual_cores([session for _, session in history], [now])
+        noise = estimate(sessions, use_probe=not is_blurred([look]))
+        distances.append(adjusted(look, noise.probe_weight) - noise.centre)
         latest.update(name for name, _ in history[-NOISE_SESSIONS:])
-        for name, session in history:
+        for (name, _), session in zip(history, sessions, strict=True):
             is_current = session.epoch == sessions[-1].epoch
             if is_current and not (session.seeded or session.guard):
                 earlier[name].append(adjusted(session, noise.probe_weight) - noise.centre)

@@ -18,6 +18,7 @@ from pytest_llmperf.gate.statistics import (
     Cohort,
     Noise,
     adjusted_mean,
+    at_usual_cores,
     counted,
     estimate,
     is_blurred,
@@ -98,7 +99,9 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     mde: float | None = None
     """Smallest loss that would have been found with a probability of 80 %."""
     probe_weight: float = 0.0
-    """β: how much of the probe's change was taken off."""
+    """β: how much of the bandwidth probe's change was taken off."""
+    core_weight: float = 0.0
+    """How much of the change of the cores' speed was taken off before that."""
     sessions: int = 0
     """How many were compared with."""
     cause: Cause | None = None
@@ -133,7 +136,8 @@ def judge(
     machine = MachineSpeed(history)
     first, *fresh = map(machine.marked, (first, *second_look))
     clear = [each for each in fresh if is_clear(each)]
-    looks = [first, *clear]
+    is_calm = all(map(machine.is_usual, (first, *clear)))
+    history, looks, core_weight = at_usual_cores(history, (first, *clear))
     if sessions < LEAST_SESSIONS:
         young = f"{sessions} of {LEAST_SESSIONS} sessions of history"
         return Judgement(
@@ -143,9 +147,8 @@ def judge(
             reasons=first.guard or (young,),
         )
     probed = all(look.log_probe is not None for look in looks) and not is_blurred(looks)
-    is_calm = all(map(machine.is_usual, looks))
     noise = estimate(history, cohort, use_probe=probed, is_calm=is_calm)
-    told = _Told(noise, looks, _tolerance(tolerance, sessions), cohort)
+    told = _Told(noise, looks, core_weight, _tolerance(tolerance, sessions), cohort)
     if first.guard:
         return told.judgement(Verdict.INCONCLUSIVE, Cause.MACHINE_CHANGED, *first.guard)
     if not fresh:
@@ -154,7 +157,7 @@ def judge(
         reason = f"{len(clear)} of {len(fresh)} fresh workers measured undisturbed"
         guards = dict.fromkeys(finding for each in fresh for finding in each.guard)
         return told.judgement(Verdict.INCONCLUSIVE, Cause.DISTURBED, reason, *guards)
-    return told.decided(clear)
+    return told.decided(looks[1:])
 
 
 def is_clear(look: InvocationSummary) -> bool:
@@ -169,10 +172,11 @@ class _Told:
         self,
         noise: Noise,
         looks: Sequence[InvocationSummary],
+        core_weight: float,
         tolerance: float,
         cohort: Cohort | None,
     ) -> None:
-        self._noise, self._tolerance = noise, tolerance
+        self._noise, self._core_weight, self._tolerance = noise, core_weight, tolerance
         weight = noise.probe_weight
         self._probe = statistics.median(look.log_probe or 0.0 for look in looks)
         self._distance = adjusted_mean(looks, weight) - noise.centre
@@ -248,6 +252,7 @@ class _Told:
             high=math.expm1(self._distance + half),
             mde=-math.expm1(-found),
             probe_weight=noise.probe_weight,
+            core_weight=self._core_weight,
             sessions=noise.sessions,
             cause=cause,
             reasons=reasons,

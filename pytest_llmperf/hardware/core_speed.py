@@ -23,11 +23,11 @@ _MOST_CORES = 8
 def core_times_ns() -> list[float]:
     """Nanoseconds for a KiB on each core that we may use, or on eight of them, evenly chosen.
 
-    The fastest of three tries of about 0.3 ms: an interrupt spoils one. Runs on each core in
-    turn; where the system does not let a thread choose its core, once on any.
+    The fastest of three tries of about 0.3 ms: an interrupt spoils one. Empty where the system
+    does not let a thread choose its core, which all but Linux do not.
     """
     if not hasattr(os, "sched_setaffinity"):
-        return [_time_ns()]
+        return []
     allowed = os.sched_getaffinity(0)
     times = []
     try:
