@@ -33,6 +33,14 @@ def test_what_the_cores_explain_is_no_noise() -> None:
     assert estimate(past).sigma > 4 * estimate(calm, QUIET).sigma
 
 
+def test_a_neighbour_who_was_there_twice_has_the_weight_that_he_had() -> None:
+    """Winsorized apart, both outliers would be drawn in to the same border: a slope of 1."""
+    past = history([0.0, 0.001] * 10, log_core=USUAL)
+    for at in (4, 9):
+        past[at] = session(0.4 * SHARED, log_core=USUAL + SHARED)
+    assert core_weight(past) == pytest.approx(0.4, abs=0.1)  # towards 0.8, as few sessions are
+
+
 def test_what_they_do_not_explain_stays_as_it_was() -> None:
     past = [
         msgspec.structs.replace(each, log_value=other.log_value)
