@@ -1,0 +1,215 @@
+"""How many bytes of weights does a model have, and which of them go with which layer?
+
+By the tensors themselves where there are files; by the config and llama.cpp's mix of types for
+files that do not exist yet.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from pytest_llmperf.models import architecture
+from pytest_llmperf.models.config import ModelConfig
+from pytest_llmperf.models.gguf import GgufTensor
+from pytest_llmperf.models.layers import FullAttention, LatentAttention, Layers, SlidingAttention
+from pytest_llmperf.models.layers_hf import language_config, layers_of_config
+from pytest_llmperf.models.parameter_parts import Parameters
+from pytest_llmperf.models.parameters import parameters_of_config
+from pytest_llmperf.models.quantization import find_quantization
+from pytest_llmperf.models.quantized import OUTPUT, TABLE, Place, stored_type
+from pytest_llmperf.models.tensor_types import BlockType
+
+_LAYER = re.compile(r"blk\.(?P<layer>\d+)\.(?P<part>.+?)(?:\.weight|\.bias)?")
+_EXPERTS = re.compile(r"\.ffn_\w+_exps\.")
+_TABLES = ("token_embd.", "position_embd.", "token_types.", "per_layer_token_embd.")
+_VECTOR_BYTES = 4  # norms and biases stay in F32
+_INNER = ("moe_intermediate_size", "intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
+_EXPERT_BITS = {"MXFP4_MOE": 4.25}
+"""Of what is kept otherwise than the matrices that every token passes."""
+_DOUBT, _LATENT_DOUBT = 0.03, 0.08
+"""What layers other than llama's were off by: gemma-3-12b Q4_K_M 0.1 %, DeepSeek-V2-Lite 6 %."""
+
+
+class Weights(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes as they are stored, by what an engine may put on different devices."""
+
+    tables: int
+    """Looked up by token or position; llama.cpp leaves them in main memory."""
+    layers: tuple[int, ...]
+    experts: int = 0
+    """Bytes of ``layers`` that are routed experts', of which a token uses some."""
+    output: int
+    """The output matrix and what stands around it; of a tied model only the latter."""
+    tied: int = 0
+    """Bytes of ``tables`` that are the output matrix as well."""
+    types: dict[str, int]
+    """Bytes of the matrices that are multiplied with, by GGML type."""
+    doubt: float = 0.0
+    """Share by which the layers may differ from this; 0: every tensor is known."""
+
+    @property
+    def total(self) -> int:
+        """All of it, once."""
+        return self.tables + sum(self.layers) + self.output
+
+
+def weights_of_tensors(tensors: Iterable[GgufTensor]) -> Weights:
+    """The weights of a GGUF model, from the headers of all its shards."""
+    layers: Counter[int] = Counter()
+    types: Counter[str] = Counter()
+    tables = output = table = experts = 0
+    is_tied = True
+    for each in tensors:
+        layer = _LAYER.fullmatch(each.name)
+        if each.name.startswith(_TABLES):
+            tables += each.bytes
+            table += each.bytes if each.name == "token_embd.weight" else 0
+            continue
+        if layer:
+            layers[int(layer["layer"])] += each.bytes
+            experts += each.bytes if _EXPERTS.search(each.name) else 0
+        else:
+            output += each.bytes
+            is_tied &= each.name != "output.weight"
+        if len(each.shape) > 1:
+            types[each.type_name] += each.bytes
+    return Weights(
+        tables=tables,
+        layers=tuple(layers[index] for index in range(max(layers, default=-1) + 1)),
+        experts=experts,
+        output=output,
+        tied=table if is_tied else 0,
+        types=dict(types),
+    )
+
+
+def weights_as_gguf(config: ModelConfig, quantization: str) -> Weights:
+    """The weights that a GGUF file of this model and quantization would have.
+
+    Exact where the model's tensors are known one by one, else with a ``doubt``. Raises
+    UnknownQuantization, BrokenModelFile naming a field, UnsupportedModel.
+    """
+    config = language_config(config)
+    layers = layers_of_config(config)
+    if config.model_type in architecture.MODEL_TYPES:
+        return weights_of_tensors(_tensors(config, layers, quantization))
+    parameters = parameters_of_config(config)
+    bits = _bits(config, layers, quantization)
+    table = stored_type(
+        quantization, Place(part=OUTPUT if layers.tied else TABLE, columns=layers.hidden)
+    )
+    output = stored_type(quantization, Place(part=OUTPUT, columns=layers.hidden))
+    is_latent = isinstance(layers.layers[0], LatentAttention)
+    return _spread(
+        layers,
+        parameters,
+        table_bytes=_bytes(table, parameters.embedding),
+        matrix_bits=bits,
+        expert_bits=_EXPERT_BITS.get(find_quantization(quantization).name, bits),
+        vector_bits=8 * _VECTOR_BYTES,
+        output_bytes=_bytes(output, parameters.output),
+        doubt=_LATENT_DOUBT if is_latent else _DOUBT,
+    )
+
+
+def weights_as_loaded(config: ModelConfig, element_bytes: float) -> Weights:
+    """The weights that transformers holds of this model, all in one type.
+
+    Raises BrokenModelFile naming a field, UnsupportedModel.
+    """
+    config = language_config(config)
+    parameters = parameters_of_config(config)
+    return _spread(
+        layers_of_config(config),
+        parameters,
+        table_bytes=round(parameters.embedding * element_bytes),
+        matrix_bits=8 * element_bytes,
+        expert_bits=8 * element_bytes,
+        vector_bits=8 * element_bytes,
+        output_bytes=round(parameters.output * element_bytes),
+    )
+
+
+def _spread(  # noqa: PLR0913 - each part of a model has its own size
+    layers: Layers,
+    parameters: Parameters,
+    *,
+    table_bytes: int,
+    matrix_bits: float,
+    expert_bits: float,
+    vector_bits: float,
+    output_bytes: int,
+    doubt: float = 0.0,
+) -> Weights:
+    """All layers alike."""
+    count, experts = len(layers.layers), round(parameters.experts * expert_bits / 8)
+    rest = parameters.matrices * matrix_bits + parameters.norms_and_biases * vector_bits
+    return Weights(
+        tables=table_bytes,
+        layers=(round((rest / 8 + experts) / count),) * count,
+        experts=experts,
+        output=output_bytes,
+        tied=table_bytes if layers.tied else 0,
+        types={},
+        doubt=doubt,
+    )
+
+
+def _tensors(config: ModelConfig, layers: Layers, quantization: str) -> list[GgufTensor]:
+    attention = layers.layers[0]
+    assert isinstance(attention, FullAttention | SlidingAttention)
+    found = []
+    for each in architecture.lay_out(config).tensors:
+        layer = _LAYER.fullmatch(each.gguf_name)
+        part = layer["part"] if layer else each.gguf_name.partition(".")[0]
+        if part == TABLE and layers.tied:
+            part = OUTPUT
+        place = Place(
+            part=part,
+            columns=each.shape[-1],
+            layer=int(layer["layer"]) if layer else 0,
+            layers=len(layers.layers),
+            sharing=layers.heads // attention.kv_heads,
+        )
+        vector = BlockType("F32", 1, _VECTOR_BYTES)
+        kind = stored_type(quantization, place) if len(each.shape) > 1 else vector
+        found.append(
+            GgufTensor(
+                each.gguf_name, each.shape[::-1], 0, kind.name, 0, _bytes(kind, each.elements)
+            )
+        )
+    return found
+
+
+def _bits(config: ModelConfig, layers: Layers, quantization: str) -> float:
+    """Bits per weight of the matrices of a llama whose rows are as long as this model's.
+
+    It is the length of rows, and the places of values and downward matrices, that decide types.
+    """
+    inner = next((config.count(each) for each in _INNER if config.values.get(each)), None)
+    llama = {
+        "model_type": "llama",
+        "vocab_size": layers.vocab,
+        "hidden_size": layers.hidden,
+        "intermediate_size": inner or 4 * layers.hidden,
+        "num_hidden_layers": len(layers.layers),
+        "num_attention_heads": 1,
+        "head_dim": layers.hidden,
+        "max_position_embeddings": 1,
+    }
+    like = ModelConfig(config.origin, llama)
+    tensors = [
+        each
+        for each in _tensors(like, layers_of_config(like), quantization)
+        if each.name.startswith("blk.") and len(each.shape) > 1
+    ]
+    return sum(each.bytes for each in tensors) * 8 / sum(each.elements for each in tensors)
+
+
+def _bytes(kind: BlockType, elements: int) -> int:
+    return math.ceil(elements / kind.elements) * kind.bytes
