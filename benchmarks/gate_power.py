@@ -54,7 +54,7 @@ from gate_shares import Share, share
 from paired import Benchmark, Target, option_parser
 
 from pytest_llmperf.gate import Cohort, InvocationSummary, Judgement, SessionSummary, Verdict, judge
-from pytest_llmperf.gate.statistics import MOST_PROBE_CV, cohort_of
+from pytest_llmperf.gate.statistics import MOST_PROBE_CV, cohort_of, session_variance
 from pytest_llmperf.gate.suite import suite_shift
 
 SEED = 2026
@@ -77,7 +77,8 @@ def _session(case: Case, generator: np.random.Generator) -> Outcome:
     now = draw(case.noise, 1, 1 + SECOND_LOOKS, generator, machine=start)
     places = [(test, metric) for test in range(TESTS) for metric in range(METRICS)]
     histories = [[*before.history(*place), *after.history(*place, case.loss)] for place in places]
-    cohorts = [cohort_of(histories[metric::METRICS], len(places)) for metric in range(METRICS)]
+    variances = list(map(session_variance, histories))
+    cohorts = [cohort_of(variances[metric::METRICS], len(places)) for metric in range(METRICS)]
     verdicts, mdes, firsts, again_tests = [], [], [], set()
     for place, history in zip(places, histories, strict=True):
         cohort = cohorts[place[1]]

@@ -102,8 +102,8 @@ class Child:
         if sys.platform != "linux":
             yield
             return
-        self._signal_group(signal.SIGSTOP)
         try:
+            self._signal_group(signal.SIGSTOP)
             yield
         finally:
             self._signal_group(signal.SIGCONT)

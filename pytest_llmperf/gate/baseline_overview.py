@@ -77,7 +77,7 @@ def overview(baseline: Baseline, cohort: Cohort | None = None) -> Overview:
     # As if the latest session came once more, with as many samples as it takes.
     again = msgspec.structs.replace(history[-1], n=max(history[-1].n, LEAST_SAMPLES))
     judged = judge(history, again, cohort=cohort)
-    calm, _, _ = at_usual_cores(history, ())
+    calm = at_usual_cores(history, ()).history
     noise = estimate(calm, cohort, use_probe=judged.probe_weight > 0)
     probes = [each.log_probe for each in first if each.log_probe is not None]
     usual = noise.probe_weight * (statistics.median(probes) if probes else 0.0)

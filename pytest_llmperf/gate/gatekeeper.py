@@ -26,7 +26,7 @@ from pytest_llmperf.gate.pair import (
     summarize,
 )
 from pytest_llmperf.gate.size import judge_size
-from pytest_llmperf.gate.statistics import Cohort, at_usual_cores, counted, estimate
+from pytest_llmperf.gate.statistics import Cohort, at_usual_cores, counted, estimate, within_history
 from pytest_llmperf.gate.suite import SuiteShift, suite_shift
 from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
 from pytest_llmperf.gate.verdict import (
@@ -38,6 +38,7 @@ from pytest_llmperf.gate.verdict import (
     Judgement,
     judge,
 )
+from pytest_llmperf.hardware.core_speed import CHECKSUM
 from pytest_llmperf.measure import Measurement
 
 
@@ -99,7 +100,7 @@ class Suspect:
             value=math.exp(sign * whole.log_value),
             looks=list(self.looks),
             conditions=conditions_of(measurement),
-            software={measurement.backend: measurement.version},
+            software={measurement.backend: measurement.version, **CHECKSUM},
             seed_runs=seed_runs(self.baseline),
         )
 
@@ -107,11 +108,13 @@ class Suspect:
         """What ``whole`` would have been by its history, on the machine as it was today."""
         history: Sequence[SessionSummary] = self.baseline.history
         look = whole
+        (seen,) = within_history(history, [whole])
         if self.judgement.core_weight:
-            history, (look,), _ = at_usual_cores(history, [whole])
+            cores = at_usual_cores(history, [seen])
+            history, (look,) = cores.history, cores.looks
         noise = estimate(history, self.cohort, use_probe=self.judgement.probe_weight > 0)
         of_cores = whole.log_value - look.log_value
-        return noise.centre + noise.probe_weight * (whole.log_probe or 0.0) + of_cores
+        return noise.centre + noise.probe_weight * (seen.log_probe or 0.0) + of_cores
 
 
 def _moved(other: str, key: PairKey) -> str:

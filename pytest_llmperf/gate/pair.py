@@ -148,5 +148,6 @@ def mean(looks: Sequence[InvocationSummary]) -> InvocationSummary:
         log_probe=statistics.median(probes) if probes else None,
         probe_cv=statistics.median(spreads) if spreads else None,
         log_core=statistics.fmean(cores) if cores else None,
+        unusual=any(look.unusual for look in heard),
         guard=first.guard,
     )

@@ -179,7 +179,7 @@ def _figures(results: Sequence[PairResult], cohort: Cohort) -> PairFigures:
     whole = [mean(each.looks) for each in results]
     history = [SessionSummary(**msgspec.structs.asdict(each)) for each in whole]
     latest = judge(history, history[-1], cohort=cohort)
-    calm, _, _ = at_usual_cores(history, ())
+    calm = at_usual_cores(history, ()).history
     noise = estimate(calm, use_probe=latest.probe_weight > 0)
     values = [adjusted(each, noise.probe_weight) for each in calm]
     own = statistics.stdev(values) if len(values) > 1 else None

@@ -14,7 +14,14 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from pytest_llmperf.gate.statistics import RETURNED_SHARE, came_and_went, current, mad
+from pytest_llmperf.gate.statistics import (
+    NOISE_SESSIONS,
+    RETURNED_SHARE,
+    came_and_went,
+    current,
+    grown,
+    mad,
+)
 from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
 
 LEAST_SESSIONS = 3
@@ -36,14 +43,13 @@ class MachineSpeed:
         )
 
     def marked(self, look: InvocationSummary) -> InvocationSummary:
-        """The same, with a change of the machine among its findings."""
+        """The same, with a change of the machine among its findings, or a habit noted."""
         changes = [change for gauge in self._gauges if (change := gauge.change(look))]
-        found = dict.fromkeys((*look.guard, *changes))
-        return msgspec.structs.replace(look, guard=tuple(found)) if changes else look
-
-    def is_usual(self, look: InvocationSummary) -> bool:
-        """Whether it is as on most days, or nothing is known of that."""
-        return all(gauge.is_usual(look) for gauge in self._gauges)
+        return msgspec.structs.replace(
+            look,
+            unusual=not all(gauge.is_usual(look) for gauge in self._gauges),
+            guard=tuple(dict.fromkeys((*look.guard, *changes))),
+        )
 
 
 class _Gauge:
@@ -52,9 +58,11 @@ class _Gauge:
     def __init__(self, what: str, history: Sequence[SessionSummary], read: _Read) -> None:
         self._what, self._read = what, read
         machine = history[-1].machine if history else 0
-        calm = [each for each in history if each.machine == machine and not each.guard]
-        usual = [value for each in calm if (value := read(each)) is not None]
-        epoch = [value for each in current(history) if (value := read(each)) is not None]
+        calm = [each for each in grown(history) if not (each.guard or each.unusual)]
+        known = [read(each) for each in calm if each.machine == machine]
+        usual = [value for value in known if value is not None]
+        latest = current(history)[-NOISE_SESSIONS:]
+        epoch = [value for each in latest if (value := read(each)) is not None]
         self._middle = statistics.median(usual) if len(usual) >= LEAST_SESSIONS else None
         self._rises = [] if self._middle is None else [each - self._middle for each in epoch]
         spread = 0.0 if self._middle is None else _MADS * mad(usual, self._middle)

@@ -103,6 +103,7 @@ def entry(baseline: Baseline, pair: PairResult, act: Act, *, shifted: bool = Fal
             log_probe=seen.log_probe,
             probe_cv=seen.probe_cv,
             log_core=seen.log_core,
+            unusual=seen.unusual and reason is None,
             guard=() if reason is not None else seen.guard,
             machine=baseline.machine + (act.accept_all is not None and bool(baseline.epochs)),
             conditions=pair.conditions,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -78,6 +78,10 @@ class Noise(msgspec.Struct, frozen=True, kw_only=True):
     """Degrees of freedom of ``sigma``."""
     probe_weight: float
     """β: how much of the probe's change the value follows."""
+    probe: float
+    """Median log of the probe over the sessions that make the centre; 0 without one."""
+    probe_doubt: float
+    """Variance of β in units of ``sigma``²."""
     returned: tuple[float, float]
     """The largest loss and the largest gain, as distances from the centre, that earlier sessions
     of the epoch had more often than an outlier would, and lost again. Both at least 0."""
@@ -117,7 +121,16 @@ def counted(history: Sequence[SessionSummary]) -> int:
     return sum(not each.seeded for each in now) + SEEDED_SESSIONS * seeded
 
 
-def probe_weight(history: Sequence[SessionSummary]) -> float:
+class Slope(msgspec.Struct, frozen=True):
+    """How a value follows a probe."""
+
+    weight: float = 0.0
+    """0: it does not, or the probe does not help."""
+    doubt: float = 0.0
+    """Variance of ``weight`` in units of a session's."""
+
+
+def probe_slope(history: Sequence[SessionSummary]) -> Slope:
     """β: which part of the probe's ups and downs the value shares; 0 where it does not help.
 
     Ridge regression towards 0.8, because few sessions say little and most engines read memory.
@@ -125,9 +138,9 @@ def probe_weight(history: Sequence[SessionSummary]) -> float:
     latest = [each for each in history[-NOISE_SESSIONS:] if not each.seeded]
     needed = [*latest, *current(history)[:CENTRE_SESSIONS]]
     if len(latest) < LEAST_WEIGHT_SESSIONS or any(each.log_probe is None for each in needed):
-        return 0.0
+        return Slope()
     if is_blurred(latest):
-        return 0.0
+        return Slope()
     labels = _levels([each for each in history if not each.seeded], 0.0)[-len(latest) :]
     values = _centred(labels, [each.log_value for each in latest])
     probes = _centred(labels, [each.log_probe or 0.0 for each in latest])
@@ -138,7 +151,8 @@ def probe_weight(history: Sequence[SessionSummary]) -> float:
     weight = min(max(weight, 0.0), _MOST_WEIGHT)
     before = sum(x * x for x in values)
     after = sum((x - weight * c) ** 2 for x, c in zip(values, probes, strict=True))
-    return weight if before > 0 and after <= (1 - _LEAST_CUT) * before else 0.0
+    helps = before > 0 and after <= (1 - _LEAST_CUT) * before
+    return Slope(weight, 1 / (squares + _RIDGE)) if helps else Slope()
 
 
 def _drawn_in(values: Sequence[float], probes: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -147,45 +161,90 @@ def _drawn_in(values: Sequence[float], probes: Sequence[float]) -> tuple[list[fl
     for value, probe, near, close in zip(
         values, probes, winsorized(values), winsorized(probes), strict=True
     ):
-        is_both = near != value and close != probe
+        is_both = near != value and close != probe and 0 <= value / probe <= _MOST_WEIGHT
         share = max(near / value, close / probe) if is_both else 1.0
         drawn[0].append(share * value if is_both else near)
         drawn[1].append(share * probe if is_both else close)
     return drawn
 
 
-def core_weight(history: Sequence[SessionSummary]) -> float:
-    """Which part of the ups and downs of the cores' speed the value shares; 0: it does not help."""
-    if not history or history[-1].log_core is None:
-        return 0.0
-    return probe_weight(
-        [msgspec.structs.replace(each, log_probe=each.log_core, probe_cv=0.0) for each in history]
+def core_slope(history: Sequence[SessionSummary]) -> Slope:
+    """The same of the cores' speed, by the sessions that know it."""
+    return probe_slope(
+        [
+            msgspec.structs.replace(each, log_probe=each.log_core, probe_cv=0.0)
+            for each in history
+            if each.log_core is not None
+        ]
     )
+
+
+class UsualCores(msgspec.Struct, frozen=True):
+    """What a pair was and is, had the cores always run as fast as they usually do."""
+
+    history: Sequence[SessionSummary]
+    looks: Sequence[InvocationSummary]
+    weight: float = 0.0
+    """How much of the change of their speed was taken off; 0: it does not help."""
+    leverage: float = 0.0
+    """What that adds to the variance of the looks' mean, in units of a session's."""
 
 
 def at_usual_cores(
     history: Sequence[SessionSummary], looks: Sequence[InvocationSummary]
-) -> tuple[list[SessionSummary], list[InvocationSummary], float]:
-    """All values as they would be had the cores run as fast as usual, and the weight for it.
+) -> UsualCores:
+    """Take off what the cores' speed explains.
 
-    A core's speed is known for the very moments between the samples, so that each value has its
-    own part taken off. As they were, with weight 0, where it does not help or is not known.
+    It is known for the very moments between the samples, so that each value has its own part
+    taken off; a session that does not know it keeps its value. As they were, where it does not
+    help or is not known of all ``looks``.
     """
-    weight = core_weight(history) if all(look.log_core is not None for look in looks) else 0.0
-    if not weight:
-        return list(history), list(looks), 0.0
+    is_known = all(look.log_core is not None for look in looks)
+    slope = core_slope(history) if is_known else Slope()
+    if not slope.weight:
+        return UsualCores(history, looks)
     speeds = [each.log_core for each in current(history)[:CENTRE_SESSIONS]]
-    usual = statistics.median(each for each in speeds if each is not None)
-    return (
-        [_at(usual, weight, each) for each in history],
-        [_at(usual, weight, each) for each in looks],
-        weight,
+    known = [each for each in speeds if each is not None]
+    if not known:
+        return UsualCores(history, looks)
+    usual = statistics.median(known)
+    rises = [(look.log_core or usual) - usual for look in looks]
+    return UsualCores(
+        [_at(usual, slope.weight, each) for each in history],
+        [_at(usual, slope.weight, each) for each in looks],
+        slope.weight,
+        slope.doubt * statistics.fmean(rises) ** 2 if rises else 0.0,
     )
 
 
 def _at(usual: float, weight: float, summary: _Summary) -> _Summary:
-    rise = usual if summary.log_core is None else summary.log_core
-    return msgspec.structs.replace(summary, log_value=summary.log_value - weight * (rise - usual))
+    speed = usual if summary.log_core is None else summary.log_core
+    return msgspec.structs.replace(summary, log_value=summary.log_value - weight * (speed - usual))
+
+
+def within_history(
+    history: Sequence[SessionSummary], looks: Sequence[InvocationSummary]
+) -> list[InvocationSummary]:
+    """The looks with probes no higher than sessions have seen them.
+
+    That a value falls with its machine says nothing of how it would rise beyond all that was, and
+    what is taken off for a rise that it does not follow would read as a loss.
+    """
+    seen = [*history[-NOISE_SESSIONS:], *current(history)[:CENTRE_SESSIONS]]
+    probes = [each.log_probe for each in seen if each.log_probe is not None]
+    cores = [each.log_core for each in seen if each.log_core is not None]
+    return [
+        msgspec.structs.replace(
+            look,
+            log_probe=_at_most(look.log_probe, probes),
+            log_core=_at_most(look.log_core, cores),
+        )
+        for look in looks
+    ]
+
+
+def _at_most(value: float | None, seen: Sequence[float]) -> float | None:
+    return value if value is None or not seen else min(value, max(seen))
 
 
 def is_blurred(summaries: Sequence[InvocationSummary]) -> bool:
@@ -256,7 +315,8 @@ def estimate(
     ``use_probe``: whether what is to be judged has a probe too. ``is_calm``: whether its machine
     is as on most days, so that what the others did to a value is no excuse for it.
     """
-    weight = probe_weight(history) if use_probe else 0.0
+    slope = probe_slope(history) if use_probe else Slope()
+    weight = slope.weight
     sessions = grown(history)
     labels = _levels(sessions, weight)
     epoch = sessions[-1].epoch
@@ -279,11 +339,13 @@ def estimate(
         error=sigma * math.sqrt(1 + 1.57 / ways),
         freedom=freedom,
         probe_weight=weight,
+        probe=statistics.median(each.log_probe or 0.0 for each in first),
+        probe_doubt=slope.doubt,
         returned=_returned(
             [
                 adjusted(each, weight) - centre
                 for each in current(history)[-NOISE_SESSIONS:]
-                if not (is_calm and each.guard)
+                if not (is_calm and (each.guard or each.unusual))
             ]
         ),
     )
@@ -335,27 +397,30 @@ def winsorized(residuals: Sequence[float]) -> list[float]:
     return [min(max(each, -most), most) for each in residuals]
 
 
-def cohort_of(histories: Sequence[Sequence[SessionSummary]], pairs: int) -> Cohort:
-    """What the histories of all gated pairs say about one that is young.
+def session_variance(history: Sequence[SessionSummary]) -> float | None:
+    """s² of one pair, for others to learn from; None: it knows too little, or is no number.
 
-    s₀² is the median of their variances; a sample variance's median lies below its mean by
-    (1 − 2/(9ν))³ (Wilson and Hilferty 1931).
+    A sample variance's median lies below its mean by (1 − 2/(9ν))³ (Wilson and Hilferty 1931),
+    which is made up for here.
     """
-    variances = []
-    for history in histories:
-        if counted(history) < LEAST_COHORT_SESSIONS or any(
-            each.seeded or not is_computable(each) for each in history[-NOISE_SESSIONS:]
-        ):
-            continue
-        calm, _, _ = at_usual_cores(history, ())
-        weight = probe_weight(calm)
-        residuals, levels = _residuals(calm, _levels(calm, weight), weight)
-        freedom = len(residuals) - levels
-        variance = sum(each * each for each in winsorized(residuals)) / freedom
-        variances.append(variance / (1 - 2 / (9 * freedom)) ** 3)
-    if len(variances) < LEAST_PAIRS:
+    if counted(history) < LEAST_COHORT_SESSIONS or any(
+        each.seeded or not is_computable(each) for each in history[-NOISE_SESSIONS:]
+    ):
+        return None
+    calm = at_usual_cores(history, ()).history
+    weight = probe_slope(calm).weight
+    residuals, levels = _residuals(calm, _levels(calm, weight), weight)
+    freedom = len(residuals) - levels
+    variance = sum(each * each for each in winsorized(residuals)) / freedom
+    return variance / (1 - 2 / (9 * freedom)) ** 3
+
+
+def cohort_of(variances: Iterable[float | None], pairs: int) -> Cohort:
+    """What the variances of several pairs say about one that is young: s₀² is their median."""
+    known = [each for each in variances if each is not None]
+    if len(known) < LEAST_PAIRS:
         return Cohort(pairs=pairs)
-    return Cohort(noise=math.sqrt(statistics.median(variances)), pairs=pairs)
+    return Cohort(noise=math.sqrt(statistics.median(known)), pairs=pairs)
 
 
 def is_computable(summary: InvocationSummary) -> bool:

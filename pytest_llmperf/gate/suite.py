@@ -21,12 +21,14 @@ from pytest_llmperf.gate.statistics import (
     adjusted,
     at_usual_cores,
     came_and_went,
+    current,
     estimate,
     is_blurred,
     is_computable,
     last_level,
     t_quantile,
     winsorized,
+    within_history,
 )
 from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
 from pytest_llmperf.gate.verdict import Verdict
@@ -34,6 +36,8 @@ from pytest_llmperf.gate.verdict import Verdict
 LEAST_PAIRS = 10
 LEAST_SESSIONS = 5
 LEAST_SHIFT = 0.01
+LEAST_UNUSUAL = 3
+"""So many sessions on such a machine have to be among the earlier ones to compare with."""
 MOST_CHANGED = 0.25
 """Share of the pairs that may show another machine: beyond it the others are not to be trusted."""
 _ALPHA = 0.002
@@ -87,7 +91,9 @@ def suite_shift(pairs: Sequence[tuple[Sequence[Dated], InvocationSummary]]) -> S
     earlier: defaultdict[str, list[float]] = defaultdict(list)
     latest: set[str] = set()
     for history, now in sorted(gated, key=lambda pair: -len(pair[0])):
-        sessions, (look,), _ = at_usual_cores([session for _, session in history], [now])
+        past = [session for _, session in history]
+        cores = at_usual_cores(past, within_history(past, [now]))
+        sessions, (look,) = cores.history, cores.looks
         noise = estimate(sessions, use_probe=not is_blurred([look]))
         distances.append(adjusted(look, noise.probe_weight) - noise.centre)
         latest.update(name for name, _ in history[-NOISE_SESSIONS:])
@@ -95,21 +101,24 @@ def suite_shift(pairs: Sequence[tuple[Sequence[Dated], InvocationSummary]]) -> S
             is_current = session.epoch == sessions[-1].epoch
             if is_current and not (session.seeded or session.guard):
                 earlier[name].append(adjusted(session, noise.probe_weight) - noise.centre)
-    past = {
+    medians = {
         name: statistics.median(each)
         for name, each in earlier.items()
         if len(each) >= LEAST_PAIRS  # it measured enough of the suite
     }
-    if len(past) < LEAST_SESSIONS:
-        reason = f"{len(past)} earlier sessions of the suite, and {LEAST_SESSIONS} are needed"
+    if len(medians) < LEAST_SESSIONS:
+        reason = f"{len(medians)} earlier sessions of the suite, and {LEAST_SESSIONS} are needed"
         return SuiteShift(verdict=Verdict.NO_BASELINE, pairs=len(gated), reason=reason)
-    recent = sum(name in latest for name in past)
-    return _judged(list(past.values()), recent, statistics.median(distances), len(gated))
+    recent = sum(name in latest for name in medians)
+    return _judged(list(medians.values()), recent, statistics.median(distances), len(gated))
 
 
 def _changed(history: Sequence[Dated], now: InvocationSummary) -> bool:
-    """Whether it is the machine that this pair shows."""
-    return bool(MachineSpeed([session for _, session in history]).marked(now).guard)
+    """Whether it is the machine that this pair shows: until it did the same some times before."""
+    sessions = [session for _, session in history]
+    look = MachineSpeed(sessions).marked(now)
+    before = sum(each.unusual and not each.guard for each in current(sessions)[-NOISE_SESSIONS:])
+    return bool(look.guard) or (look.unusual and before < LEAST_UNUSUAL)
 
 
 def _judged(past: Sequence[float], recent: int, now: float, pairs: int) -> SuiteShift:

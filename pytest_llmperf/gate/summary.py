@@ -24,6 +24,9 @@ class InvocationSummary(msgspec.Struct, frozen=True, kw_only=True):
     log_core: float | None = None
     """Log of the speed at which cores ran plain code between the samples, in KiB/s; None: not
     tried."""
+    unusual: bool = False
+    """Whether its machine was slower or faster than on most days, as it had been before: that is
+    no obstacle to a verdict, and no measure of what is usual."""
     guard: tuple[str, ...] = ()
     """What changed about the machine, one sentence each: nothing is judged then."""
 

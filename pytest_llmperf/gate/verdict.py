@@ -17,6 +17,7 @@ from pytest_llmperf.gate.statistics import (
     RETURNED_SHARE,
     Cohort,
     Noise,
+    UsualCores,
     adjusted_mean,
     at_usual_cores,
     counted,
@@ -24,6 +25,7 @@ from pytest_llmperf.gate.statistics import (
     is_blurred,
     is_computable,
     t_quantile,
+    within_history,
 )
 from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
 
@@ -136,8 +138,8 @@ def judge(
     machine = MachineSpeed(history)
     first, *fresh = map(machine.marked, (first, *second_look))
     clear = [each for each in fresh if is_clear(each)]
-    is_calm = all(map(machine.is_usual, (first, *clear)))
-    history, looks, core_weight = at_usual_cores(history, (first, *clear))
+    is_calm = not any(each.unusual for each in (first, *clear))
+    cores = at_usual_cores(history, within_history(history, (first, *clear)))
     if sessions < LEAST_SESSIONS:
         young = f"{sessions} of {LEAST_SESSIONS} sessions of history"
         return Judgement(
@@ -146,9 +148,10 @@ def judge(
             cause=Cause.MACHINE_CHANGED if first.guard else Cause.YOUNG,
             reasons=first.guard or (young,),
         )
-    probed = all(look.log_probe is not None for look in looks) and not is_blurred(looks)
-    noise = estimate(history, cohort, use_probe=probed, is_calm=is_calm)
-    told = _Told(noise, looks, core_weight, _tolerance(tolerance, sessions), cohort)
+    probed = all(look.log_probe is not None for look in cores.looks)
+    use_probe = probed and not is_blurred(cores.looks)
+    noise = estimate(cores.history, cohort, use_probe=use_probe, is_calm=is_calm)
+    told = _Told(noise, cores, _tolerance(tolerance, sessions), cohort)
     if first.guard:
         return told.judgement(Verdict.INCONCLUSIVE, Cause.MACHINE_CHANGED, *first.guard)
     if not fresh:
@@ -157,7 +160,7 @@ def judge(
         reason = f"{len(clear)} of {len(fresh)} fresh workers measured undisturbed"
         guards = dict.fromkeys(finding for each in fresh for finding in each.guard)
         return told.judgement(Verdict.INCONCLUSIVE, Cause.DISTURBED, reason, *guards)
-    return told.decided(looks[1:])
+    return told.decided()
 
 
 def is_clear(look: InvocationSummary) -> bool:
@@ -171,19 +174,19 @@ class _Told:
     def __init__(
         self,
         noise: Noise,
-        looks: Sequence[InvocationSummary],
-        core_weight: float,
+        cores: UsualCores,
         tolerance: float,
         cohort: Cohort | None,
     ) -> None:
-        self._noise, self._core_weight, self._tolerance = noise, core_weight, tolerance
-        weight = noise.probe_weight
+        self._noise, self._cores, self._tolerance = noise, cores, tolerance
+        looks, weight = cores.looks, noise.probe_weight
         self._probe = statistics.median(look.log_probe or 0.0 for look in looks)
         self._distance = adjusted_mean(looks, weight) - noise.centre
-        self._error, self._freedom = _error(noise, looks)
+        self._known = _known_error(noise, cores)
+        self._error, self._freedom = _with_excess(self._known, noise, looks[1:])
         alpha = _FALSE_RED / max(1, cohort.pairs if cohort is not None else 1)
-        alpha = min(max(alpha, _LEAST_ALPHA), _MOST_ALPHA)
-        self._certain = t_quantile(1 - alpha, self._freedom) * self._error
+        self._alpha = min(max(alpha, _LEAST_ALPHA), _MOST_ALPHA)
+        self._certain = t_quantile(1 - self._alpha, self._freedom) * self._error
         self._usual_loss, self._usual_gain = (each / RETURNED_SHARE for each in noise.returned)
         self._border = math.log1p(-tolerance)
 
@@ -196,11 +199,19 @@ class _Told:
             return msgspec.structs.replace(suspect, wants_second_look=True)
         return self._improved_or_passed()
 
-    def decided(self, fresh: Sequence[InvocationSummary]) -> Judgement:
-        """After the second look, of which ``fresh`` can be heard."""
+    def decided(self) -> Judgement:
+        """After the second look."""
+        fresh = self._cores.looks[1:]
         if self._distance >= self._border:
             return self._improved_or_passed()
         worse = f"{-math.expm1(self._distance):.1%} worse"
+        well = sum(map(self._is_well, fresh))
+        if well:
+            reason = (
+                f"{worse} in the mean, but {well} of {len(fresh)} fresh processes lost less than "
+                "a third of that: something passed by"
+            )
+            return self.judgement(Verdict.INCONCLUSIVE, Cause.CONTRADICTED, reason)
         if self._distance + self._certain >= 0:
             apart = "the processes of this session" if self._is_apart else "sessions of this test"
             sure = f"{-math.expm1(-self._certain):.1%} would be"
@@ -212,13 +223,6 @@ class _Told:
                 "came and went by themselves in earlier sessions"
             )
             return self.judgement(Verdict.INCONCLUSIVE, Cause.RETURNING, reason)
-        well = sum(map(self._is_well, fresh))
-        if well:
-            reason = (
-                f"{worse} in the mean, but {well} of {len(fresh)} fresh processes lost less than "
-                "a third of that: something passed by"
-            )
-            return self.judgement(Verdict.INCONCLUSIVE, Cause.CONTRADICTED, reason)
         return self.judgement(Verdict.REGRESSED)
 
     def _is_well(self, look: InvocationSummary) -> bool:
@@ -228,7 +232,9 @@ class _Told:
 
     @property
     def _is_apart(self) -> bool:
-        return self._error > self._noise.error
+        """Whether it is the processes of this session alone that stand in the way."""
+        certain = t_quantile(1 - self._alpha, self._noise.freedom) * self._known
+        return self._distance + certain < 0
 
     def _improved_or_passed(self) -> Judgement:
         if self._distance > max(-self._border, self._certain, self._usual_gain):
@@ -252,26 +258,40 @@ class _Told:
             high=math.expm1(self._distance + half),
             mde=-math.expm1(-found),
             probe_weight=noise.probe_weight,
-            core_weight=self._core_weight,
+            core_weight=self._cores.weight,
             sessions=noise.sessions,
             cause=cause,
             reasons=reasons,
         )
 
 
-def _error(noise: Noise, looks: Sequence[InvocationSummary]) -> tuple[float, float]:
-    """Standard error of the distance, and its degrees of freedom.
+def _known_error(noise: Noise, cores: UsualCores) -> float:
+    """Standard error of the distance by what the history knows.
 
-    Processes of one session that differ by more than sessions do are sure of nothing: what their
-    variance exceeds that of the history by is added, as that of a mean (Satterthwaite 1946).
+    What was taken off for the machine is as unsure as the slope that it was taken off with, the
+    more the further the machine is from where it usually is.
     """
-    if len(looks) < 2:
-        return noise.error, noise.freedom
-    excess = statistics.variance([look.log_value for look in looks]) - noise.sigma**2
+    probe = statistics.median(look.log_probe or 0.0 for look in cores.looks) - noise.probe
+    leverage = cores.leverage + noise.probe_doubt * probe**2
+    return math.sqrt(noise.error**2 + leverage * noise.sigma**2)
+
+
+def _with_excess(
+    known: float, noise: Noise, fresh: Sequence[InvocationSummary]
+) -> tuple[float, float]:
+    """The same with what the processes of this session add, and its degrees of freedom.
+
+    Those that differ by more than sessions do are sure of nothing: what their variance exceeds
+    that of the history by is added, as that of a mean (Satterthwaite 1946). The first of all was
+    chosen for being low, and would exceed by that alone.
+    """
+    if len(fresh) < 2:
+        return known, noise.freedom
+    excess = statistics.variance([look.log_value for look in fresh]) - noise.sigma**2
     if excess <= 0:
-        return noise.error, noise.freedom
-    before, added = noise.error**2, excess / len(looks)
-    freedom = (before + added) ** 2 / (before**2 / noise.freedom + added**2 / (len(looks) - 1))
+        return known, noise.freedom
+    before, added = known**2, excess / len(fresh)
+    freedom = (before + added) ** 2 / (before**2 / noise.freedom + added**2 / (len(fresh) - 1))
     return math.sqrt(before + added), freedom
 
 
@@ -293,7 +313,8 @@ def _uncomputable(
         return f"the noise of the other pairs cannot be: {cohort.noise}"
     for each in (*history, first, *second_look):
         if not is_computable(each):
-            return f"no measurement comes to this: value {each.log_value}, probe {each.log_probe}"
+            told = f"value {each.log_value}, probe {each.log_probe}, cores {each.log_core}"
+            return f"no measurement comes to this: {told}"
     if first.n < LEAST_SAMPLES:
         return f"{first.n} samples, and {LEAST_SAMPLES} are needed"
     return None

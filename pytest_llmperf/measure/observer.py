@@ -101,6 +101,8 @@ class Observer:
 
     def _try_cores(self) -> None:
         """Between two requests, so that what a neighbour takes of a core is seen near them."""
+        if self._on_gpu:
+            return  # which computes by itself
         with self._model.worker.still():
             self._conditions.between(core_times_ns())
 

@@ -78,7 +78,7 @@ def stored_type(quantization: str, place: Place) -> BlockType:
     elif place.part == "attn_v":
         chosen = _values(chosen, place)
     elif place.experts == _EIGHT_EXPERTS:
-        chosen = _with_eight_experts(chosen, name, place)
+        chosen = _with_eight_experts(chosen, base, name, place)
     return _fitting(chosen, place.columns)
 
 
@@ -96,12 +96,14 @@ def _values(chosen: str, place: Place) -> str:
     return "Q5_K" if is_large and chosen in ("Q3_K", "Q4_K") else chosen
 
 
-def _with_eight_experts(chosen: str, quantization: str, place: Place) -> str:
+def _with_eight_experts(chosen: str, base: str, quantization: str, place: Place) -> str:
     if place.part == "attn_k":
         return "Q8_0"
     keeps_output = quantization in ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M")
     keeps_output |= quantization in ("IQ4_NL", "IQ4_XS")
-    return "Q5_K" if place.part == "attn_output" and keeps_output else chosen
+    if place.part == "attn_output":
+        return "Q5_K" if keeps_output else base
+    return chosen
 
 
 _Rule = Callable[[Place], str | None]

@@ -63,12 +63,13 @@ def weights_of_tensors(tensors: Iterable[GgufTensor]) -> Weights:
     layers: Counter[int] = Counter()
     types: Counter[str] = Counter()
     tables = output = table = experts = 0
-    is_tied = True
+    is_tied, table_type = True, ""
     for each in tensors:
         layer = _LAYER.fullmatch(each.name)
         if each.name.startswith(_TABLES):
             tables += each.bytes
-            table += each.bytes if each.name == "token_embd.weight" else 0
+            if each.name == "token_embd.weight":
+                table, table_type = each.bytes, each.type_name
             continue
         if layer:
             layers[int(layer["layer"])] += each.bytes
@@ -78,6 +79,8 @@ def weights_of_tensors(tensors: Iterable[GgufTensor]) -> Weights:
             is_tied &= each.name != "output.weight"
         if len(each.shape) > 1:
             types[each.type_name] += each.bytes
+    if is_tied and table:
+        types[table_type] += table
     return Weights(
         tables=tables,
         layers=tuple(layers[index] for index in range(max(layers, default=-1) + 1)),

@@ -131,7 +131,7 @@ def some_looks(draw: random.Random) -> list[InvocationSummary]:
     loss, apart = draw.gauss(-size, size), draw.choice([0.002, 0.01, size])
     return [
         invocation(
-            draw.gauss(loss, apart) * (draw.random() > 0.05),
+            draw.gauss(loss, apart) * (1.0 if draw.random() > 0.05 else 0.3),
             draw.choice([None, 0.0, -0.03, -0.7]) if draw.random() < 0.05 else 0.0,
             n=draw.choice([5, 10, 1]) if draw.random() < 0.05 else 10,
             guard=("throttled",) if draw.random() < 0.05 else (),

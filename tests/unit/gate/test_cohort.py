@@ -6,7 +6,7 @@ import pytest
 
 from pytest_llmperf.gate.baseline import Baseline, PairKey
 from pytest_llmperf.gate.cohort import cohorts
-from pytest_llmperf.gate.statistics import cohort_of
+from pytest_llmperf.gate.statistics import cohort_of, session_variance
 from tests.unit.gate.histories import swinging
 from tests.unit.gate.test_baseline import session
 
@@ -27,16 +27,16 @@ def test_each_metric_learns_from_its_own_kind() -> None:
     learned = cohorts([*quiet, *wild], gated=12)
     assert set(learned) == {"decode_tps", "prefill_tps"}
     for metric, own in (("prefill_tps", quiet), ("decode_tps", wild)):
-        assert learned[metric] == cohort_of([each.history for each in own], 12)
+        assert learned[metric] == cohort_of([session_variance(each.history) for each in own], 12)
     assert learned["decode_tps"].noise == pytest.approx(10 * (learned["prefill_tps"].noise or 0.0))
 
 
 def test_too_few_of_a_kind_learn_from_all() -> None:
     few, many = baselines("prefill_tps", 4, 0.01), baselines("decode_tps", 6, 0.1)
     learned = cohorts([*few, *many], gated=10)
-    of_all = cohort_of([each.history for each in (*few, *many)], 10)
+    of_all = cohort_of([session_variance(each.history) for each in (*few, *many)], 10)
     assert learned["prefill_tps"] == of_all
-    assert learned["decode_tps"] == cohort_of([each.history for each in many], 10)
+    assert learned["decode_tps"] == cohort_of([session_variance(each.history) for each in many], 10)
 
 
 def test_sizes_teach_no_speed() -> None:

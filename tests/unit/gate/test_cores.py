@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pytest_llmperf.gate import SessionSummary, Verdict, judge
-from pytest_llmperf.gate.statistics import at_usual_cores, core_weight, estimate
+from pytest_llmperf.gate.statistics import UsualCores, at_usual_cores, core_slope, estimate
 from tests.unit.gate.histories import QUIET, history, invocation, session
 
 USUAL = 14.0
@@ -28,8 +28,8 @@ def shared(sessions: int, coupling: float, seed: int = 1) -> list[SessionSummary
 
 def test_what_the_cores_explain_is_no_noise() -> None:
     past = shared(20, 0.7)
-    assert core_weight(past) == pytest.approx(0.7, abs=0.02)
-    calm, _, _ = at_usual_cores(past, ())
+    assert core_slope(past).weight == pytest.approx(0.7, abs=0.02)
+    calm = at_usual_cores(past, ()).history
     assert estimate(past).sigma > 4 * estimate(calm, QUIET).sigma
 
 
@@ -38,7 +38,7 @@ def test_a_neighbour_who_was_there_twice_has_the_weight_that_he_had() -> None:
     past = history([0.0, 0.001] * 10, log_core=USUAL)
     for at in (4, 9):
         past[at] = session(0.4 * SHARED, log_core=USUAL + SHARED)
-    assert core_weight(past) == pytest.approx(0.4, abs=0.1)  # towards 0.8, as few sessions are
+    assert core_slope(past).weight == pytest.approx(0.4, abs=0.1)
 
 
 def test_what_they_do_not_explain_stays_as_it_was() -> None:
@@ -47,29 +47,29 @@ def test_what_they_do_not_explain_stays_as_it_was() -> None:
         for each, other in zip(shared(20, 0.7), shared(20, 0.7, seed=2), strict=True)
     ]
     look = invocation(0.0, log_core=USUAL)
-    assert at_usual_cores(past, [look]) == (past, [look], 0.0)
+    assert at_usual_cores(past, [look]) == UsualCores(past, [look])
 
 
 @pytest.mark.parametrize(
     "past", [shared(4, 0.7), history([0.0] * 20), []], ids=["young", "not tried", "none"]
 )
 def test_too_little_is_known_of_the_cores(past: list[SessionSummary]) -> None:
-    assert core_weight(past) == 0.0
+    assert core_slope(past).weight == 0.0
 
 
 def test_a_look_without_cores_is_compared_as_it_is() -> None:
     past = shared(20, 0.7)
     looks = [invocation(0.0, log_core=USUAL), invocation(0.0)]
-    assert at_usual_cores(past, looks) == (past, looks, 0.0)
+    assert at_usual_cores(past, looks) == UsualCores(past, looks)
 
 
 def test_each_look_has_its_own_part_taken_off() -> None:
     past = shared(20, 0.7)
     speeds = (0.0, SHARED / 2, SHARED)
     looks = [invocation(0.7 * each, log_core=USUAL + each) for each in speeds]
-    _, told, weight = at_usual_cores(past, looks)
-    assert weight > 0
-    values = [each.log_value for each in told]
+    told = at_usual_cores(past, looks)
+    assert told.weight > 0
+    values = [each.log_value for each in told.looks]
     assert max(values) - min(values) < 0.01
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import pytest
 
 from pytest_llmperf.gate import SessionSummary, Verdict, judge
@@ -158,3 +159,60 @@ def test_cores_that_a_neighbour_shares_now_and_then_are_a_habit() -> None:
     assert judge(past, worse, [worse] * 5, cohort=QUIET).verdict is Verdict.REGRESSED
     once = judge(past[:9], shared, cohort=QUIET)
     assert (once.verdict, once.cause) == (Verdict.INCONCLUSIVE, Cause.MACHINE_CHANGED)
+
+
+def test_a_habit_is_forgotten_with_what_it_did() -> None:
+    """Both by the latest 20 sessions: else a slow machine would be known, and its loss not."""
+    past = flipping(30, 0.5, 0.3, 4, 9)
+    slow = looked_twice(past, -0.3, -0.5, cohort=QUIET)
+    assert (slow.verdict, slow.cause) == (Verdict.INCONCLUSIVE, Cause.MACHINE_CHANGED)
+
+
+def recorded(past: list[SessionSummary], offset: float, probe: float) -> list[SessionSummary]:
+    """The past with one session more, as a run would record it."""
+    seen = MachineSpeed(past).marked(invocation(offset, probe, probe_cv=0.05))
+    return [*past, SessionSummary(**msgspec.structs.asdict(seen))]
+
+
+def test_a_habit_excuses_no_loss_on_other_days() -> None:
+    past: list[SessionSummary] = []
+    for each in range(20):
+        is_slow = each in (4, 9, 14, 17)
+        past = recorded(past, -0.3 if is_slow else 0.0, -0.5 if is_slow else 0.0)
+    assert [bool(past[each].guard) for each in (4, 9, 14, 17)] == [True, True, False, False]
+    assert [each for each in range(20) if past[each].unusual] == [4, 9, 14, 17]
+    lost = invocation(-0.3, 0.0, probe_cv=0.05)
+    assert judge(past, lost, [lost] * 5, cohort=QUIET).verdict is Verdict.REGRESSED
+    slow = invocation(-0.3, -0.5, probe_cv=0.05)
+    assert judge(past, slow, [slow] * 5, cohort=QUIET).cause is Cause.RETURNING
+    slower = change(past, -1.0)
+    assert slower is not None, "what is unusual does not widen what is usual"
+
+
+def test_a_seed_is_no_measure_of_the_machine_for_ever() -> None:
+    """Five runs of one go beside a neighbour, then a quiet machine."""
+    seed = history([0.0] * 5, log_core=13.55, seeded=True)
+    own = history([0.0] * 5, log_core=14.0)
+    assert change([*seed, *own[:4]], None, log_core=14.0) is not None
+    assert change([*seed, *own], None, log_core=14.0) is None
+
+
+def test_a_loss_beyond_what_a_slow_machine_explains_is_not_hidden_by_a_small_mde() -> None:
+    """β was learned from two days: taken so far, it is nothing to be sure of."""
+    past = flipping(20, 0.5, 0.3, 4, 9)
+    judged = judge(past, invocation(-0.35, -0.5), cohort=QUIET)
+    assert judged.probe_weight > 0
+    usual = judge(past, invocation(0.0, 0.0), cohort=QUIET)
+    assert (judged.mde or 0.0) > 0.05 > (usual.mde or 1.0)
+
+
+def test_a_machine_faster_than_ever_is_not_taken_for_a_loss() -> None:
+    """Up to a fifth, which is no other machine: what did not follow it has lost nothing."""
+    past = [
+        session(-0.2, log_core=13.5) if each in (4, 9) else session(0.0, log_core=14.0)
+        for each in range(20)
+    ]
+    faster = invocation(0.0, log_core=14.14)
+    judged = judge(past, faster, [faster] * 5, cohort=QUIET)
+    assert judged.core_weight > 0.3
+    assert judged.verdict is Verdict.PASSED

@@ -17,7 +17,8 @@ from pytest_llmperf.gate.statistics import (
     cohort_of,
     counted,
     estimate,
-    probe_weight,
+    probe_slope,
+    session_variance,
     t_quantile,
 )
 from tests.unit.gate.histories import (
@@ -34,6 +35,11 @@ from tests.unit.gate.histories import (
     noisy,
     swinging,
 )
+
+
+def probe_weight(past: Sequence[SessionSummary]) -> float:
+    return probe_slope(past).weight
+
 
 NO_NOISE = Cohort(noise=0.0)
 QUADRATIC = (2, -1, -2, -1, 2)
@@ -310,7 +316,7 @@ def test_pairs_teach_their_median_noise() -> None:
     (1 − 2/(9·19))³ = 0.965320, so s₀ = s·√(20/19/0.965320) = s·1.044249.
     """
     sizes = (0.004, 0.008, 0.01, 0.02, 0.3)
-    cohort = cohort_of([swinging(20, size) for size in sizes], 7)
+    cohort = cohort_of(map(session_variance, [swinging(20, size) for size in sizes]), 7)
     assert cohort.pairs == 7
     assert cohort.noise == pytest.approx(0.01 * 1.044249, rel=1e-5)
 
@@ -318,7 +324,7 @@ def test_pairs_teach_their_median_noise() -> None:
 def test_each_epoch_costs_what_a_pair_teaches_a_degree_of_freedom() -> None:
     """20 sessions of ±1 % in two epochs: 0.002/18, over (1 − 2/(9·18))³ = 0.963418."""
     past = [*swinging(10, 0.01), *swinging(10, 0.01, epoch=1)]
-    assert cohort_of([past] * 5, 5).noise == pytest.approx(
+    assert cohort_of(map(session_variance, [past] * 5), 5).noise == pytest.approx(
         math.sqrt(0.002 / 18 / 0.963418), rel=1e-6
     )
 
@@ -327,21 +333,23 @@ def test_pairs_teach_the_same_in_any_order() -> None:
     pasts = [noisy(20, 0.002 * seed, seed) for seed in range(1, 10)]
     shuffled = random.Random(1).sample(pasts, len(pasts))
     assert shuffled != pasts
-    assert cohort_of(shuffled, 9) == cohort_of(pasts, 9)
+    assert cohort_of(map(session_variance, shuffled), 9) == cohort_of(
+        map(session_variance, pasts), 9
+    )
 
 
 def test_what_pairs_teach_is_their_noise_after_the_probes_part() -> None:
     """A machine that differs by 2 % is explained; what the makers add to it is 0.3 %."""
-    cohort = cohort_of([coupled(20, seed) for seed in range(1, 6)], 5)
+    cohort = cohort_of(map(session_variance, [coupled(20, seed) for seed in range(1, 6)]), 5)
     assert cohort.noise == pytest.approx(0.003, rel=0.3)
 
 
 def test_wild_sessions_of_each_pair_teach_little() -> None:
     pasts = [swinging(20, 0.01) for _ in range(5)]
-    quiet = cohort_of(pasts, 5).noise
+    quiet = cohort_of(map(session_variance, pasts), 5).noise
     for past in pasts:
         past[4] = msgspec.structs.replace(past[4], log_value=CENTRE - 0.7)
-    wild = cohort_of(pasts, 5).noise
+    wild = cohort_of(map(session_variance, pasts), 5).noise
     assert quiet is not None
     assert wild is not None
     assert quiet < wild < 1.5 * quiet
@@ -361,5 +369,5 @@ def test_wild_sessions_of_each_pair_teach_little() -> None:
 )
 def test_too_few_pairs_that_know_their_noise_teach_none(unfit: Sequence[SessionSummary]) -> None:
     four = [swinging(20, 0.01)] * 4
-    assert cohort_of([*four, unfit], 5) == Cohort(noise=None, pairs=5)
-    assert cohort_of([*four, swinging(3, 0.01)], 5).noise is not None
+    assert cohort_of(map(session_variance, [*four, unfit]), 5) == Cohort(noise=None, pairs=5)
+    assert cohort_of(map(session_variance, [*four, swinging(3, 0.01)]), 5).noise is not None

@@ -118,9 +118,9 @@ def test_all_invocations_count_the_first_included(others: float, verdict: str) -
 
 
 def test_processes_that_differ_more_than_sessions_do_are_not_sure() -> None:
-    """σ² = 0.0002/27, SE = 0.283 %, ν = 27. Of −5, −12, −19 and −12 %, s² = 0.003267: it exceeds
-    σ² by 0.003259, of which a quarter is 0.000815. So the error is √(0.00283² + 0.000815) = 2.87 %
-    with 3.06 degrees of freedom, and t(0.995; 3.06) = 5.8 times that is more than 12 %.
+    """σ² = 0.0002/27, SE = 0.283 %, ν = 27. Of −12, −19 and −12 %, s² = 0.001633: it exceeds σ²
+    by 0.001626, of which a third is 0.000542. So the error is √(0.00283² + 0.000542) = 2.345 %
+    with 2.06 degrees of freedom, and t(0.995; 2.06) = 9.6 times that is more than 12 %.
     """
     apart = [invocation(each) for each in (-0.05, -0.12, -0.19, -0.12)]
     agreed = [invocation(-0.12)] * 4
@@ -129,7 +129,7 @@ def test_processes_that_differ_more_than_sessions_do_are_not_sure() -> None:
     assert judged.reasons[0].startswith("11.3% worse, and the processes of this session differ too")
     assert judge(level(20), agreed[0], agreed[1:], cohort=QUIET).verdict is Verdict.REGRESSED
     low, high = judged.low or 0.0, judged.high or 0.0
-    assert math.log1p(high) - math.log1p(low) == pytest.approx(2 * 3.155 * 0.02868, rel=0.005)
+    assert math.log1p(high) - math.log1p(low) == pytest.approx(2 * 4.186 * 0.02345, rel=0.005)
 
 
 def test_fresh_workers_clear_a_process_that_was_unlucky() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -267,7 +268,7 @@ def test_the_cores_are_tried_around_every_sample_while_the_engine_stands_still()
     seen = measure(loaded(worker), TASK, Plan(samples=10))
     assert worker.stills == 11
     assert seen.conditions is not None
-    assert 1 < (seen.conditions.core_time_ns or 0) < 100_000
+    assert (seen.conditions.core_time_ns is not None) is (sys.platform == "linux")
 
 
 def test_warm_up_is_left_out_of_the_numbers() -> None:
