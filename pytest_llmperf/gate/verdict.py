@@ -313,7 +313,7 @@ def _uncomputable(
         return f"the noise of the other pairs cannot be: {cohort.noise}"
     for each in (*history, first, *second_look):
         if not is_computable(each):
-            told = f"value {each.log_value}, probe {each.log_probe}, cores {each.log_core}"
+            told = f"value {each.log_value}, probe {each.log_probe}, core {each.log_core}"
             return f"no measurement comes to this: {told}"
     if first.n < LEAST_SAMPLES:
         return f"{first.n} samples, and {LEAST_SAMPLES} are needed"

@@ -15,6 +15,8 @@ CENTRE = 3.0
 """Log of about 20 tokens/s: what every pair here usually does."""
 PROBE = 24.0
 """Log of about 26 GB/s: what the probe usually says."""
+CORES = 14.0
+"""Log of about 1.2 million KiB/s: what a core usually does of plain code."""
 SHARP = 0.005
 """A probe's own coefficient of variation that is good enough to be used."""
 RAMP = (-0.02, -0.01, 0.0, 0.01, 0.02)
@@ -109,14 +111,19 @@ def a_past(draw: random.Random) -> list[SessionSummary]:
     sigma = draw.choice([0.0, 0.003, 0.02, 0.3, 3.0])
     probed, epochs = draw.random() < 0.7, draw.choice([1, 1, 2, 5])
     jump, jumps = draw.choice([0.0, 0.0, 0.15]), draw.choice([0.1, 0.3])
+    tried, coupling = draw.random() < 0.5, draw.choice([0.0, 0.7])
     past = []
     for each in range(draw.randrange(45)):
         machine = draw.gauss(0.0, draw.choice([0.0, 0.02]))
+        cores = -0.45 * draw.random() * (draw.random() < 0.5)
         past.append(
             session(
-                draw.gauss(0.8 * machine, sigma) - jump * (draw.random() < jumps),
+                draw.gauss(0.8 * machine + coupling * tried * cores, sigma)
+                - jump * (draw.random() < jumps),
                 machine if probed and draw.random() < 0.98 else None,
                 probe_cv=draw.choice([None, 0.004, 0.5]) if draw.random() < 0.1 else 0.004,
+                log_core=CORES + cores if tried and draw.random() < 0.98 else None,
+                unusual=draw.random() < 0.1,
                 guard=("neighbours",) if draw.random() < 0.1 else (),
                 epoch=each * epochs // 45,
                 seeded=each < 5 and sigma == 0.003,
@@ -129,11 +136,13 @@ def some_looks(draw: random.Random) -> list[InvocationSummary]:
     """One, or the first and those of a second look; good and bad, some disturbed."""
     size = draw.choice([0.0, 0.03, 0.3])
     loss, apart = draw.gauss(-size, size), draw.choice([0.002, 0.01, size])
+    cores = draw.choice([None, CORES, CORES - 0.3, CORES + 0.1])
     return [
         invocation(
             draw.gauss(loss, apart) * (1.0 if draw.random() > 0.05 else 0.3),
             draw.choice([None, 0.0, -0.03, -0.7]) if draw.random() < 0.05 else 0.0,
             n=draw.choice([5, 10, 1]) if draw.random() < 0.05 else 10,
+            log_core=cores,
             guard=("throttled",) if draw.random() < 0.05 else (),
         )
         for _ in range(draw.choice([1, 4, 6]))

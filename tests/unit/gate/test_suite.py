@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from pytest_llmperf.gate import InvocationSummary, SessionSummary, Verdict
+from pytest_llmperf.gate.probe import MachineSpeed
 from pytest_llmperf.gate.suite import Dated, SuiteShift, suite_shift
 from tests.unit.gate.histories import (
     CENTRE,
@@ -285,3 +286,28 @@ def test_a_seed_without_a_probe_does_not_hide_a_loss_from_the_suite() -> None:
 def test_the_invocations_of_a_seed_are_no_sessions_of_the_suite() -> None:
     seeded = dated(level(5, seeded=True))
     assert suite_shift([(seeded, invocation(-0.04))] * 20).verdict is Verdict.NO_BASELINE
+
+
+def habitual(sessions: int, *slow: int) -> list[SessionSummary]:
+    """A machine that falls by half now and then, its sessions recorded as a run would."""
+    past: list[SessionSummary] = []
+    for each in range(sessions):
+        fall, loss = (-0.5, -0.3) if each in slow else (0.0, 0.0)
+        seen = MachineSpeed(past).marked(invocation(loss, fall, probe_cv=0.05))
+        past.append(SessionSummary(**msgspec.structs.asdict(seen)))
+    return past
+
+
+def on_a_slow_day(past: Sequence[SessionSummary], offset: float = -0.3) -> SuiteShift:
+    return suite_shift([(dated(past), invocation(offset, -0.5, probe_cv=0.05))] * 12)
+
+
+def test_a_slow_day_of_the_machine_is_no_loss_of_the_suite() -> None:
+    """Neither a first one, nor the third, nor those that follow."""
+    for slow in ((), (4,), (4, 9), (4, 9, 12), (4, 9, 11, 13)):
+        shift = on_a_slow_day(habitual(16, *slow))
+        assert shift.verdict is Verdict.INCONCLUSIVE, slow
+        assert shift.reason == "the machine changed for 12 of 12 pairs"
+    known = habitual(20, 2, 4, 7, 10, 13, 16)
+    assert on_a_slow_day(known).verdict is Verdict.PASSED
+    assert on_a_slow_day(known, -0.8).verdict is Verdict.REGRESSED

@@ -122,14 +122,17 @@ def test_units_do_not_matter(cases: Cases) -> None:
 
 def _scaled(summary: Any) -> Any:
     log_probe = None if summary.log_probe is None else summary.log_probe - 10.0
-    return msgspec.structs.replace(summary, log_value=summary.log_value + 6.0, log_probe=log_probe)
+    log_core = None if summary.log_core is None else summary.log_core + 3.0
+    return msgspec.structs.replace(
+        summary, log_value=summary.log_value + 6.0, log_probe=log_probe, log_core=log_core
+    )
 
 
 def test_whatever_is_no_number_neither_passes_nor_fails(cases: Cases) -> None:
     draw = random.Random(20261122)
     for past, looks, cohort in cases:
         value = draw.choice([math.nan, math.inf, -math.inf, 100.0, 1e308])
-        bad = {draw.choice(["log_value", "log_probe"]): value}
+        bad = {draw.choice(["log_value", "log_probe", "log_core"]): value}
         at = draw.randrange(len(looks))
         wrong = [*looks[:at], msgspec.structs.replace(looks[at], **bad), *looks[at + 1 :]]
         every = [judge(past, wrong[0], wrong[1:], cohort=cohort)]
@@ -142,7 +145,7 @@ def test_whatever_is_no_number_neither_passes_nor_fails(cases: Cases) -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 100.0, -800.0])
 @pytest.mark.parametrize("place", ["history", "first", "second look"])
-@pytest.mark.parametrize("field", ["log_value", "log_probe"])
+@pytest.mark.parametrize("field", ["log_value", "log_probe", "log_core"])
 def test_what_is_no_number_decides_nothing(bad: float, place: str, field: str) -> None:
     past, looks = coupled(20, seed=1), [invocation(-0.5, 0.0)] * 6
     if place == "history":
