@@ -7,7 +7,7 @@ import math
 import msgspec
 import pytest
 
-from pytest_llmperf.gate.machine import changes, conditions_of, probe_of
+from pytest_llmperf.gate.machine import changes, conditions_of, core_of, probe_of
 from pytest_llmperf.hardware.calibration import Calibration
 from tests.unit.gate.test_contract import measurement
 from tests.unit.measure.test_bottleneck import QUIET, hot_gpu
@@ -107,6 +107,20 @@ def test_a_machine_that_moved_between_two_probes_is_blurred() -> None:
 
 def test_without_a_probe_nothing_is_known() -> None:
     assert probe_of(measurement()) == (None, None)
+
+
+def test_the_speed_of_the_cores_is_that_of_a_kib() -> None:
+    """250 ns for a KiB are 4 million KiB in a second."""
+    tried = msgspec.structs.replace(QUIET, core_time_ns=250.0, wall_s=1.0)
+    found = msgspec.structs.replace(measurement(), conditions=tried)
+    assert core_of(found) == pytest.approx(math.log(4e6))
+
+
+def test_cores_that_were_not_tried_or_only_for_a_moment_tell_nothing() -> None:
+    assert core_of(measurement()) is None
+    assert core_of(msgspec.structs.replace(measurement(), conditions=QUIET)) is None
+    moment = msgspec.structs.replace(QUIET, core_time_ns=250.0, wall_s=0.2)
+    assert core_of(msgspec.structs.replace(measurement(), conditions=moment)) is None
 
 
 def test_a_moment_tells_no_shares() -> None:

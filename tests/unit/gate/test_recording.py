@@ -14,6 +14,7 @@ from pytest_llmperf.gate.baseline_file import BaselineStore
 from pytest_llmperf.gate.pair import PairResult
 from pytest_llmperf.gate.recording import Act, entry, record
 from pytest_llmperf.gate.suite import SuiteShift
+from pytest_llmperf.hardware.core_speed import CHECKSUM
 from tests.unit.gate.histories import invocation
 
 KEY = PairKey("test_chat", "1", "decode_tps", "fake model 8+8")
@@ -135,3 +136,34 @@ def test_a_pair_whose_machine_changed_has_no_part_in_the_suites_loss() -> None:
     act = msgspec.structs.replace(ACT, accept="safer kernels")
     lines = entry(grown(), pair(guard=("throttled",)), act, shifted=True)
     assert [line.epoch for line in lines] == [0]
+
+
+def test_the_state_of_the_machine_is_kept_and_read_back(tmp_path: Path) -> None:
+    looks = [
+        invocation(0.0, 0.0, log_core=14.0, unusual=True),
+        invocation(0.0, 0.0, log_core=14.2),
+        invocation(0.0, 0.0, log_core=20.0, guard=("throttled",)),
+    ]
+    told = msgspec.structs.replace(pair(), looks=looks, software={"fake": "1", **CHECKSUM})
+    record(tmp_path, [told], ACT)
+    store = BaselineStore(tmp_path, "here")
+    (session,) = store.read("test_it.py").of(KEY).history
+    assert session.log_core == pytest.approx(14.1), "of the processes that were heard"
+    assert session.unusual
+
+
+def test_an_accepted_machine_is_not_unusual(tmp_path: Path) -> None:
+    slow = msgspec.structs.replace(pair(), looks=[invocation(0.0, 0.0, unusual=True)])
+    record(tmp_path, [pair()], ACT)
+    record(tmp_path, [slow], msgspec.structs.replace(ACT, session="run-2", accept_all="new board"))
+    *_, session = BaselineStore(tmp_path, "here").read("test_it.py").of(KEY).history
+    assert (session.machine, session.unusual) == (1, False)
+
+
+def test_a_speed_by_another_checksum_is_not_compared(tmp_path: Path) -> None:
+    looks = [invocation(0.0, 0.0, log_core=14.0)]
+    other = msgspec.structs.replace(pair(), looks=looks, software={"zlib": "0.9"})
+    record(tmp_path, [other], ACT)
+    (session,) = BaselineStore(tmp_path, "here").read("test_it.py").of(KEY).history
+    assert session.log_core is None
+    assert session.log_probe is not None
