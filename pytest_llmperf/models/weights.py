@@ -32,7 +32,7 @@ _INNER = ("moe_intermediate_size", "intermediate_size", "ffn_dim", "ffn_hidden_s
 _EXPERT_BITS = {"MXFP4_MOE": 4.25}
 """Of what is kept otherwise than the matrices that every token passes."""
 _DOUBT = 0.03
-"""More than any file was off by whose layers are not llama's (tests/unit/models/test_weights.py)."""
+"""More than any published file was off by whose layers are not llama's: test_weights.py."""
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
