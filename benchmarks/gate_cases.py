@@ -11,10 +11,12 @@ from gate_noise import (
     JUMPING,
     JUMPING_OFTEN,
     METRICS,
+    NEIGHBOUR,
     NOISY,
     SINGLE,
     TESTS,
     TYPICAL,
+    UNSEEN_NEIGHBOUR,
     VERY_NOISY,
     Noise,
 )
@@ -107,6 +109,10 @@ twice = Case(name="twice the noise", noise=TYPICAL.scaled(2))
 very_noisy = Case(name="very noisy", noise=VERY_NOISY)
 jumping = Case(name="two speeds, 1 in 10", noise=JUMPING, repeats=400)
 jumping_often = Case(name="two speeds, 3 in 10", noise=JUMPING_OFTEN, repeats=400)
+neighbour = Case(name="neighbour", noise=NEIGHBOUR, repeats=300)
+unseen = Case(name="neighbour, unseen", noise=UNSEEN_NEIGHBOUR, repeats=300)
+neighbour_10 = Case(name="10 % slower, neighbour", noise=NEIGHBOUR, loss=0.10, repeats=300)
+unseen_10 = Case(name="10 % slower, unseen", noise=UNSEEN_NEIGHBOUR, loss=0.10, repeats=300)
 typical_10 = Case(name="typical, 10", noise=TYPICAL, history=10, repeats=2400)
 noisy_10 = Case(name="noisy, 10", noise=NOISY, history=10, repeats=2400)
 single_10 = Case(name="single tests, 10", noise=SINGLE, history=10, repeats=2400)
@@ -128,7 +134,7 @@ UNCHANGED = (
 SLOWER = (lost_5, lost_10, noisy_lost_10)
 CASES = (
     *UNCHANGED, lost_3, *SLOWER, very_noisy_lost_10, mde, mde_noisy, mde_single, jumping,
-    jumping_often, stayed_5, stayed_20, suite_stayed,
+    jumping_often, stayed_5, stayed_20, suite_stayed, neighbour, unseen, neighbour_10, unseen_10,
 )  # fmt: skip
 
 PROMISES = {
@@ -141,6 +147,8 @@ PROMISES = {
         Row("heavy tails, drift", heavy, any_red),
         Row("twice the typical noise", twice, any_red),
         Row("very noisy", very_noisy, any_red),
+        Row("a neighbour, cores tried", neighbour, any_red),
+        Row("a neighbour, not tried", unseen, any_red),
         Row("10 sessions, typical", typical_10, any_red, Target(most=4)),
         Row("10 sessions, noisy", noisy_10, any_red, Target(most=4)),
         Row("10 sessions, single tests", single_10, any_red, Target(most=4)),
@@ -157,6 +165,8 @@ PROMISES = {
         Row("10 %, typical", lost_10, red, Target(least=95)),
         Row("10 %, noisy", noisy_lost_10, red, Target(least=55)),
         Row("10 %, very noisy", very_noisy_lost_10, red),
+        Row("10 %, neighbour, tried", neighbour_10, red),
+        Row("10 %, neighbour, not tried", unseen_10, red),
         Row("its MDE, {mde}, typical", mde, red),
         Row("its MDE, {mde}, noisy", mde_noisy, red),
         Row("its MDE, {mde}, single", mde_single, red),

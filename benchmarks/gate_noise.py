@@ -1,7 +1,9 @@
 """What do the sessions of a suite look like on a real machine? The noise that the gate has to bear.
 
     log value = machine × coupling + test's day + process + sample + drift
+                + neighbour's share × what a test loses
     log probe = machine + probe's own noise
+    log core  = neighbour's share × what a core loses + its own noise
 
 Every part is random with a stated size; sizes were fixed before any verdict was counted. Samples
 are drawn one by one, because rivals judge samples.
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_llmperf.gate import InvocationSummary, SessionSummary
+from pytest_llmperf.gate.probe import MachineSpeed
 
 Array = NDArray[np.float64]
 
@@ -48,6 +51,10 @@ class Noise(msgspec.Struct, frozen=True, kw_only=True):
     """What a test with two speeds loses in the sessions of its slower one, unseen by the probe."""
     jump_share: float = 0.1
     """Of sessions, in which it is the slower one."""
+    neighbour: float = 0.0
+    """What a test loses, as a log, while a neighbour shares its cores."""
+    cores_tried: bool = True
+    """Whether the cores' speed is known where a neighbour may share them."""
     coupling: float = 0.8
     """How much of the machine's effect the tests feel."""
     probe: float = 0.003
@@ -74,6 +81,13 @@ VERY_NOISY = msgspec.structs.replace(NOISY, process=0.02, shared=0.02, single=0.
 JUMPING = Noise(jump=0.10)
 JUMPING_OFTEN = Noise(jump=0.10, jump_share=0.3)
 """Tests with two speeds, such as those of a host that moves its guests to and fro."""
+NEIGHBOUR = Noise(neighbour=0.30)
+"""A virtual machine beside a busy one, as seen on an AMD EPYC on 2026-11-21 (docs/metrics.md)."""
+UNSEEN_NEIGHBOUR = msgspec.structs.replace(NEIGHBOUR, cores_tried=False)
+NEIGHBOUR_DAYS = 0.4
+"""Of sessions, in which he is there for some of the time, and not all of it for every process."""
+CORE_LOSS, CORE_NOISE = 0.45, 0.01
+"""What a core has lost beside him, as a log, and what its speed is off by."""
 BAD_DAY = -0.06
 """What the machine loses on a bad day, all tests alike."""
 
@@ -88,6 +102,8 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True):
     """[session, process, test, metric] of the samples."""
     probes: Array
     """[session, process, test] logs."""
+    cores: Array | None
+    """[session, process, test] logs; None: not tried."""
     probe_cv: float
     walked: float
     """Where the machine's walk has got to: the next session starts there."""
@@ -95,10 +111,13 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True):
     def history(self, test: int, metric: int, loss: float = 0.0) -> list[SessionSummary]:
         """Of one pair: of each session, by its first process, all of them slower by ``loss``."""
         change = math.log1p(-loss)
-        return [
-            SessionSummary(**self._summary((session, 0, test, metric), change))
-            for session in range(len(self.samples))
-        ]
+        past: list[SessionSummary] = []
+        for session in range(len(self.samples)):
+            seen = InvocationSummary(**self._summary((session, 0, test, metric), change))
+            if self.cores is not None:  # elsewhere no habit is looked for, and marks change nothing
+                seen = MachineSpeed(past).marked(seen)
+            past.append(SessionSummary(**msgspec.structs.asdict(seen)))
+        return past
 
     def summaries(
         self, session: int, test: int, metric: int, loss: float = 0.0
@@ -117,6 +136,7 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True):
             "n": self.samples.shape[-1],
             "log_probe": self.probes.item(place[:3]),
             "probe_cv": self.probe_cv,
+            "log_core": None if self.cores is None else self.cores.item(place[:3]),
         }
 
 
@@ -150,6 +170,12 @@ def draw(
     if noise.jump:
         slower = generator.random((sessions, 1, tests, 1, 1)) < noise.jump_share
         samples += slower * math.log1p(-noise.jump)
+    cores = None
+    if noise.neighbour:
+        share = _shared(generator, sessions, processes, tests)
+        samples -= noise.neighbour * share[..., None, None]
+        if noise.cores_tried:
+            cores = generator.normal(0, CORE_NOISE, share.shape) - CORE_LOSS * share
     blur = generator.normal(0, noise.probe, (sessions, processes, tests))
     low, medians, high = np.quantile(samples, (0.25, 0.5, 0.75), axis=-1)
     return Sessions(
@@ -157,6 +183,17 @@ def draw(
         medians=medians,
         spreads=(high - low) / QUARTILES_OF_NORMAL,
         probes=machines[:, None, None] + blur,
+        cores=cores,
         probe_cv=noise.probe_cv,
         walked=float(walk[-1]) if sessions else machine,
     )
+
+
+def _shared(
+    generator: np.random.Generator, sessions: int, processes: int, tests: int
+) -> NDArray[np.float64]:
+    """[session, process, test] share of the time that a neighbour was there."""
+    is_there = generator.random((sessions, 1, 1)) < NEIGHBOUR_DAYS
+    level = is_there * generator.random((sessions, 1, 1))
+    apart = is_there * generator.normal(0, 0.2, (sessions, processes, tests))
+    return np.clip(level + apart, 0.0, 1.0)
