@@ -54,7 +54,8 @@ from gate_shares import Share, share
 from paired import Benchmark, Target, option_parser
 
 from pytest_llmperf.gate import Cohort, InvocationSummary, Judgement, SessionSummary, Verdict, judge
-from pytest_llmperf.gate.statistics import MOST_PROBE_CV, cohort_of, session_variance
+from pytest_llmperf.gate.slope import MOST_PROBE_CV
+from pytest_llmperf.gate.statistics import cohort_of, session_variance
 from pytest_llmperf.gate.suite import suite_shift
 
 SEED = 2026

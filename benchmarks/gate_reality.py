@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import pytest
 from paired import Benchmark, Target, option_parser
 
 from pytest_llmperf.gate import Verdict
@@ -103,13 +104,15 @@ class Project:
         out = self.folder / f"{name}.json"
         if out.exists():  # of an earlier run of this benchmark that was stopped
             return Session(msgspec.json.decode(out.read_bytes(), type=RunResult))
+        whole = out.with_suffix(".part")
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "--llmperf", "--llmperf-history=off",
-             f"--llmperf-json={out}", *arguments],
+             f"--llmperf-json={whole}", *arguments],
             cwd=self.folder, env=variables, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        if not out.exists():
-            raise SystemExit(f"pytest wrote no result:\n{done.stdout}{done.stderr}")
+        if done.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            raise SystemExit(f"pytest measured no whole session:\n{done.stdout}{done.stderr}")
+        whole.rename(out)  # a session that was cut off is taken again
         return Session(msgspec.json.decode(out.read_bytes(), type=RunResult))
 
 

@@ -13,15 +13,9 @@ from pytest_llmperf.gate.baseline import Baseline
 from pytest_llmperf.gate.cohort import cohorts
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.pair import SIZES, SPEEDS
-from pytest_llmperf.gate.statistics import (
-    CENTRE_SESSIONS,
-    Cohort,
-    at_usual_cores,
-    counted,
-    current,
-    estimate,
-    is_computable,
-)
+from pytest_llmperf.gate.past import CENTRE_SESSIONS, counted, current
+from pytest_llmperf.gate.slope import at_usual_cores
+from pytest_llmperf.gate.statistics import Cohort, estimate, is_computable
 from pytest_llmperf.gate.verdict import LEAST_SAMPLES, LEAST_SESSIONS, judge
 
 

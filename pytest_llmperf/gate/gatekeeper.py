@@ -25,8 +25,10 @@ from pytest_llmperf.gate.pair import (
     split_nodeid,
     summarize,
 )
+from pytest_llmperf.gate.past import counted
 from pytest_llmperf.gate.size import judge_size
-from pytest_llmperf.gate.statistics import Cohort, at_usual_cores, counted, estimate, within_history
+from pytest_llmperf.gate.slope import at_usual_cores, within_history
+from pytest_llmperf.gate.statistics import Cohort, estimate
 from pytest_llmperf.gate.suite import SuiteShift, suite_shift
 from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
 from pytest_llmperf.gate.verdict import (

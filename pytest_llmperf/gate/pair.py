@@ -17,8 +17,8 @@ from pytest_llmperf.gate.machine import (
     probe_of,
 )
 from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.gate.past import current
 from pytest_llmperf.gate.probe import MachineSpeed
-from pytest_llmperf.gate.statistics import current
 from pytest_llmperf.gate.summary import InvocationSummary
 from pytest_llmperf.gate.verdict import Judgement, Verdict, is_clear
 from pytest_llmperf.measure import Measurement

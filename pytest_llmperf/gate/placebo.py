@@ -11,13 +11,9 @@ import msgspec
 
 from pytest_llmperf.gate.baseline import PairKey
 from pytest_llmperf.gate.pair import SPEEDS, PairResult, mean
-from pytest_llmperf.gate.statistics import (
-    CENTRE_SESSIONS,
-    Cohort,
-    adjusted,
-    at_usual_cores,
-    estimate,
-)
+from pytest_llmperf.gate.past import CENTRE_SESSIONS, adjusted
+from pytest_llmperf.gate.slope import at_usual_cores
+from pytest_llmperf.gate.statistics import Cohort, estimate
 from pytest_llmperf.gate.summary import SessionSummary
 from pytest_llmperf.gate.verdict import LEAST_SAMPLES, LEAST_SESSIONS, Cause, Verdict, judge
 

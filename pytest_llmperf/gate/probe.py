@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from pytest_llmperf.gate.statistics import (
+from pytest_llmperf.gate.past import (
     NOISE_SESSIONS,
     RETURNED_SHARE,
     came_and_went,

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pytest_llmperf.gate.statistics import CENTRE_SESSIONS, counted, current, is_computable
+from pytest_llmperf.gate.past import CENTRE_SESSIONS, counted, current
+from pytest_llmperf.gate.statistics import is_computable
 from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
 from pytest_llmperf.gate.verdict import LEAST_SESSIONS, TOLERANCE, Cause, Judgement, Verdict
 

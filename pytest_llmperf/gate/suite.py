@@ -13,23 +13,19 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pytest_llmperf.gate.probe import MachineSpeed
-from pytest_llmperf.gate.statistics import (
+from pytest_llmperf.gate.past import (
     CENTRE_SESSIONS,
     NOISE_SESSIONS,
     RETURNED_SHARE,
     adjusted,
-    at_usual_cores,
     came_and_went,
     current,
-    estimate,
-    is_blurred,
-    is_computable,
     last_level,
-    t_quantile,
     winsorized,
-    within_history,
 )
+from pytest_llmperf.gate.probe import MachineSpeed
+from pytest_llmperf.gate.slope import at_usual_cores, is_blurred, within_history
+from pytest_llmperf.gate.statistics import estimate, is_computable, t_quantile
 from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
 from pytest_llmperf.gate.verdict import Verdict
 

@@ -12,20 +12,16 @@ from collections.abc import Sequence
 
 import msgspec
 
+from pytest_llmperf.gate.past import RETURNED_SHARE, counted
 from pytest_llmperf.gate.probe import MachineSpeed
+from pytest_llmperf.gate.slope import UsualCores, at_usual_cores, is_blurred, within_history
 from pytest_llmperf.gate.statistics import (
-    RETURNED_SHARE,
     Cohort,
     Noise,
-    UsualCores,
     adjusted_mean,
-    at_usual_cores,
-    counted,
     estimate,
-    is_blurred,
     is_computable,
     t_quantile,
-    within_history,
 )
 from pytest_llmperf.gate.summary import InvocationSummary, SessionSummary
 

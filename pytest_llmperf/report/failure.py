@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.pair import PairResult
-from pytest_llmperf.gate.statistics import SEEDED_SESSIONS
+from pytest_llmperf.gate.past import SEEDED_SESSIONS
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.report import words

@@ -13,7 +13,7 @@ import pytest
 from pytest_llmperf import cli
 from pytest_llmperf.gate.baseline import Line, PairKey
 from pytest_llmperf.gate.baseline_file import BaselineStore
-from pytest_llmperf.gate.statistics import current
+from pytest_llmperf.gate.past import current
 from pytest_llmperf.history import History
 from tests.unit.cli.baselines import (
     CHAT,

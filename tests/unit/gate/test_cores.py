@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from pytest_llmperf.gate import SessionSummary, Verdict, judge
-from pytest_llmperf.gate.statistics import UsualCores, at_usual_cores, core_slope, estimate
+from pytest_llmperf.gate.slope import UsualCores, at_usual_cores, core_slope
+from pytest_llmperf.gate.statistics import estimate
 from tests.unit.gate.histories import QUIET, history, invocation, session
 
 USUAL = 14.0

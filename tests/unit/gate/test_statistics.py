@@ -10,14 +10,13 @@ import msgspec
 import pytest
 
 from pytest_llmperf.gate import Cohort, SessionSummary
+from pytest_llmperf.gate.past import adjusted, counted
+from pytest_llmperf.gate.slope import probe_slope
 from pytest_llmperf.gate.statistics import (
     UNKNOWN_NOISE,
-    adjusted,
     adjusted_mean,
     cohort_of,
-    counted,
     estimate,
-    probe_slope,
     session_variance,
     t_quantile,
 )
