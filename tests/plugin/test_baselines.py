@@ -3,56 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
-from tests.plugin.conftest import Run
-
-TEST = """
-@pytest.mark.perf(max_regression="3%")
-def test_chat(load_model, measure):
-    measure(load(load_model, noise_cv=0.002, pace_file="pace"))
-"""
-Session = Callable[..., pytest.RunResult]
-
-
-@pytest.fixture
-def session(llmperf: Run, pytester: pytest.Pytester) -> Session:
-    """One run of an engine at this pace: of the first worker, and of each fresh one."""
-
-    def run(*arguments: str, pace: str = "1", source: str = TEST) -> pytest.RunResult:
-        (pytester.path / "pace").write_text(pace)
-        return llmperf(source, *arguments)
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the baselines of ten sessions are kept from test to test."""
-    return tmp_path_factory.mktemp("kept") / "baselines"
-
-
-@pytest.fixture
-def history(session: Session, pytester: pytest.Pytester, kept: Path) -> None:
-    """Ten sessions that differ a little."""
-    if kept.exists():
-        shutil.copytree(kept, pytester.path / "baselines")
-        return
-    for pace in (1.0, 1.004, 0.997, 1.002, 0.996, 1.003, 0.999, 1.001, 0.998, 1.0):
-        assert session("--llmperf-record", pace=str(pace)).ret == 0
-    shutil.copytree(pytester.path / "baselines", kept)
-
-
-def lines(root: Path, kind: str) -> list[dict[str, Any]]:
-    (path,) = root.glob("baselines/*/test_it.py.jsonl")
-    told = [json.loads(line) for line in path.read_text().splitlines()[1:]]
-    return [line for line in told if line["kind"] == kind]
+from tests.plugin.conftest import TEST, Session, lines
 
 
 def test_nothing_is_written_unasked(session: Session, pytester: pytest.Pytester) -> None:
@@ -232,56 +186,6 @@ def test_an_invalid_measurement_is_not_recorded(
     assert len(lines(pytester.path, "session")) == 30
 
 
-SUITE = """
-@pytest.mark.parametrize("number", range(6))
-def test_chat(load_model, measure, number):
-    measure(load(load_model, noise_cv=0.002, pace_file="pace"), prompt_tokens=8 + number)
-"""
-
-
-@pytest.fixture
-def suite_history(session: Session) -> None:
-    """Six sessions of twelve pairs."""
-    for pace in (1.0, 1.004, 0.997, 1.002, 0.996, 1.003):
-        assert session("--llmperf-record", pace=str(pace), source=SUITE).ret == 0
-
-
-@pytest.mark.usefixtures("suite_history")
-def test_a_loss_that_no_test_shows_alone_is_one_red_case(
-    session: Session, pytester: pytest.Pytester
-) -> None:
-    green = session(source=SUITE)
-    green.assert_outcomes(passed=7)
-    green.stdout.fnmatch_lines(["  suite: *% over 12 metrics, red below −*.* %"])
-    for processes in ("0", "2"):
-        result = session("--junitxml=out.xml", "-n", processes, pace="0.965", source=SUITE)
-        assert result.ret == 1
-        result.assert_outcomes(passed=6, failed=1)
-        result.stdout.fnmatch_lines(
-            [
-                "suite regressed: the median of 12 pairs is −3.* % against its baselines",
-                "  baseline   6 sessions; a loss of more than * % is no accident",
-                "  if wanted  --llmperf-accept=WHY makes it the new normal of all these pairs",
-                "llmperf: *: 6 passed, 1 suite regressed",
-                "  suite: regressed, −3.* % over 12 metrics, red below −*.* %",
-            ]
-        )
-        cases = ElementTree.parse(pytester.path / "out.xml").getroot().findall(".//testcase")
-        failed = [case.get("name") for case in cases if case.find("failure") is not None]
-        assert (len(cases), failed) == (7, ["suite-shift"])
-
-
-@pytest.mark.usefixtures("suite_history")
-def test_a_loss_of_all_tests_can_be_accepted(session: Session, pytester: pytest.Pytester) -> None:
-    slower = {"pace": "0.965", "source": SUITE}
-    result = session("--llmperf-accept=safer kernels", **slower)
-    result.assert_outcomes(passed=6, failed=1)
-    result.stdout.fnmatch_lines(["recorded: 18 pairs in baselines, 12 accepted as the new normal"])
-    reasons = [line["reason"] for line in lines(pytester.path, "epoch")]
-    assert (reasons.count("first session"), reasons.count("safer kernels")) == (18, 12)
-    assert session("--llmperf-record", **slower).ret == 0
-
-
 @pytest.mark.usefixtures("history")
 def test_a_baseline_whose_test_is_gone_is_named_and_red_under_strict(session: Session) -> None:
     source = TEST.replace("test_chat", "test_talk").replace('max_regression="3%"', "min_tps=1")
@@ -347,23 +251,6 @@ def test_a_baseline_that_cannot_be_read_costs_no_number_and_hides_no_failure(
 
 
 @pytest.mark.usefixtures("history")
-def test_cores_that_were_taken_away_since_the_run_began_are_another_machine(
-    session: Session,
-) -> None:
-    """Between load and verdict, where the name of the machine is that of its beginning."""
-    taken = TEST + (
-        "    from pytest_llmperf import session\n"
-        "    cores = session.usable_cores()\n"
-        "    monkeypatch.setattr(session, 'usable_cores', lambda: cores + 1)\n"
-    )
-    taken = taken.replace("(load_model, measure)", "(load_model, measure, monkeypatch)")
-    session("--llmperf-strict", source=taken).assert_outcomes(failed=1)
-    result = session(source=taken, pace="0.5")
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["  inconclusive *usable cores when the run began, * now*"])
-
-
-@pytest.mark.usefixtures("history")
 def test_one_dead_fresh_worker_leaves_the_others_to_judge(session: Session) -> None:
     dies = TEST.replace('pace_file="pace"', 'pace_file="pace", disaster="sigkill", in_invocation=2')
     for _ in range(5):
@@ -373,48 +260,6 @@ def test_one_dead_fresh_worker_leaves_the_others_to_judge(session: Session) -> N
     result.stdout.fnmatch_lines(
         ["perf regressed: *", "note: *second look 2 of 5: fake worker killed by SIGKILL*"]
     )
-
-
-PROBED = """
-import json, pathlib, pytest
-from pytest_llmperf.measure import instruments
-from tests.unit.measure.test_roofline import PROBE
-import msgspec
-
-@pytest.fixture(autouse=True)
-def probed(monkeypatch):
-    rate = float(pathlib.Path("bandwidth").read_text())
-    probe = msgspec.structs.replace(
-        PROBE, bandwidth_best=rate, bandwidth_median=rate, bandwidth_low=rate, bandwidth_high=rate
-    )
-    monkeypatch.setattr(instruments.Instruments, "probes_around", lambda *_: (probe, probe))
-"""
-
-
-@pytest.mark.parametrize("pace", ["1", "0.5"])
-def test_a_machine_at_half_its_speed_is_never_green(
-    session: Session, pytester: pytest.Pytester, pace: str
-) -> None:
-    (pytester.path / "bandwidth").write_text("40e9")
-    for _ in range(5):
-        assert session("--llmperf-record", source=PROBED + TEST).ret == 0
-    (pytester.path / "bandwidth").write_text("20e9")
-    result = session(source=PROBED + TEST, pace=pace)
-    result.stdout.fnmatch_lines(
-        [
-            "*INCONCLUSIVE",
-            "  inconclusive 1×: decode_tps: the machine is slower: its bandwidth probe is 50% *",
-        ]
-    )
-    for _ in range(6):  # recorded again and again, it does not become what is usual
-        result = session("--llmperf-record", "--llmperf-strict", source=PROBED + TEST, pace=pace)
-        result.assert_outcomes(failed=1)
-        result.stdout.fnmatch_lines(["red under --llmperf-strict: *the machine is slower: *"])
-    accepted = session("--llmperf-accept-machine", source=PROBED + TEST, pace=pace)
-    accepted.stdout.fnmatch_lines(["recorded: 3 pairs in baselines, 3 accepted as the new normal"])
-    for _ in range(2):
-        session("--llmperf-record", source=PROBED + TEST, pace=pace)
-    session("--llmperf-strict", source=PROBED + TEST, pace=pace).assert_outcomes(passed=1)
 
 
 def test_memory_that_grew_is_confirmed_once_and_red(
