@@ -5,8 +5,10 @@
 Each session is a `pytest --llmperf --llmperf-record` of its own over small models, judged by all
 sessions before it; on one thread, which other guests of the host disturb least. Then the engine's
 loop is slowed down by 3, 5 and 10 %: the worker spins for that share of the time that its calls of
-llama.cpp took. Nothing but the worker knows; what the loss really was is told beside it, from the
-medians of both kinds of sessions. Takes one to two hours on 2 cores; --quick 6 and 3 sessions.
+llama.cpp took. Nothing but the worker knows. What the loss really was is told beside it, the median
+over all pairs of what each lost: against the 20 unchanged sessions right before, "lately", and
+against the first 20, "normal", which the gate compares with as long as nobody accepts another.
+Takes one to two hours on 2 cores; --quick 6 and 3 sessions.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -27,13 +29,15 @@ import pytest
 from paired import Benchmark, Target, option_parser
 
 from pytest_llmperf.gate import Verdict
+from pytest_llmperf.gate.baseline import PairKey
 from pytest_llmperf.gate.pair import SPEEDS, PairResult
+from pytest_llmperf.gate.past import CENTRE_SESSIONS
 from pytest_llmperf.report.result import RunResult
 
 LOSSES = (0.03, 0.05, 0.10)
 FALSE_RED = Target(most=0)
 FOUND = {0.10: Target(least=0.9)}
-HONEST = {0.05: Target(most=0)}
+HONEST = Target(most=0.2)  # an MDE is what is found in four cases of five
 SHOWN = (Verdict.PASSED, Verdict.IMPROVED, Verdict.INCONCLUSIVE, Verdict.NO_BASELINE,
          Verdict.REGRESSED)  # fmt: skip
 SUITE = """
@@ -152,12 +156,9 @@ class Session:
         """
         return statistics.fmean(_power(pair, loss) for pair in self.pairs)
 
-    def silent(self, loss: float) -> int:
-        """Pairs that passed although their MDE says that such a loss is found."""
-        return sum(
-            pair.verdict is Verdict.PASSED and (pair.judgement.mde or math.inf) <= loss
-            for pair in self.pairs
-        )
+    def promised(self, lost: Mapping[PairKey, float]) -> list[PairResult]:
+        """Pairs that lost what their MDE says is found, four times in five, or more."""
+        return [pair for pair in self.pairs if (pair.judgement.mde or math.inf) <= lost[pair.key]]
 
 
 def _power(pair: PairResult, loss: float) -> float:
@@ -169,18 +170,18 @@ def _power(pair: PairResult, loss: float) -> float:
     return statistics.NormalDist(0, error).cdf(-math.log1p(-loss) - border)
 
 
-def measured_loss(unchanged: Sequence[Session], slowed: Sequence[Session]) -> float:
-    """By how much the typical pair really was slower."""
+def measured_losses(before: Sequence[Session], slowed: Sequence[Session]) -> dict[PairKey, float]:
+    """By how much each pair really was slower than in the sessions ``before``."""
 
-    def medians(sessions: Sequence[Session]) -> dict[object, float]:
-        values: dict[object, list[float]] = {}
+    def medians(sessions: Sequence[Session]) -> dict[PairKey, float]:
+        values: dict[PairKey, list[float]] = {}
         for session in sessions:
             for pair in session.pairs:
                 values.setdefault(pair.key, []).append(pair.looks[0].log_value)
         return {key: statistics.median(each) for key, each in values.items()}
 
-    before, after = medians(unchanged), medians(slowed)
-    return -math.expm1(statistics.median(after[key] - before[key] for key in before))
+    usual, after = medians(before), medians(slowed)
+    return {key: -math.expm1(after[key] - usual[key]) for key in usual}
 
 
 def take(project: Project, sessions: int, injected: int) -> dict[float | None, list[Session]]:
@@ -203,33 +204,33 @@ def name_of(loss: float | None) -> str:
 
 def tell(benchmark: Benchmark, seen: dict[float | None, list[Session]]) -> None:
     """One line for each kind of build."""
-    benchmark.head("build:11", "really:8", "sessions:10", "red:5", "suite:7", "PASSED:8",
-                   "IMPR.:7", "INCON.:7", "NO_B.:6", "REGR.:6", "MDE:5")  # fmt: skip
+    benchmark.head("build:11", "lately:7", "normal:7", "sessions:9", "red:4", "suite:6",
+                   "PASSED:7", "IMPR.:6", "INCON.:7", "NO_B.:5", "REGR.:6", "MDE:4")  # fmt: skip
+    unchanged = seen[None]
     for loss, sessions in seen.items():
         verdicts = sum((each.verdicts for each in sessions), Counter[Verdict]())
         red = sum(each.is_red for each in sessions)
         shifted = sum(each.is_shifted for each in sessions)
         mdes = [p.judgement.mde for each in sessions for p in each.pairs if p.judgement.mde]
-        really = None if loss is None else measured_loss(seen[None], sessions)
+        lately = measured_losses(unchanged[-CENTRE_SESSIONS:], sessions)
+        lost = measured_losses(unchanged[:CENTRE_SESSIONS], sessions)
+        really, from_normal = (statistics.median(each.values()) for each in (lately, lost))
         middle = statistics.median(mdes) if mdes else math.nan
         benchmark.row(
             name_of(loss),
-            "" if really is None else f"{really:.1%}",
+            f"{really:.1%}" if loss else "",
+            f"{from_normal:.1%}" if loss else "",
             str(len(sessions)),
             str(red),
             str(shifted),
             *(str(verdicts[each]) for each in SHOWN),
             f"{middle:.0%}",
-            build=name_of(loss), measured_loss=really, sessions=len(sessions), red_sessions=red,
-            shifted=shifted,
-            verdicts=dict(verdicts), mde=middle,
+            build=name_of(loss), measured_loss=really, from_normal=from_normal,
+            sessions=len(sessions), red_sessions=red, shifted=shifted, verdicts=dict(verdicts),
+            mde=middle,
         )  # fmt: skip
         if loss is None:
             benchmark.check("red sessions of an unchanged build", red, FALSE_RED)
-        if loss in HONEST:
-            hidden = sum(not each.is_red and each.silent(loss) > 0 for each in sessions)
-            what = f"sessions when {name_of(loss)} that are green though an MDE promises red"
-            benchmark.check(what, hidden, HONEST[loss])
         if loss in FOUND:
             benchmark.check(f"red sessions when {name_of(loss)}", red / len(sessions), FOUND[loss])
     for loss in LOSSES:
@@ -237,13 +238,19 @@ def tell(benchmark: Benchmark, seen: dict[float | None, list[Session]]) -> None:
         pairs = sum(len(each.pairs) for each in sessions)
         red_pairs = sum(each.verdicts[Verdict.REGRESSED] for each in sessions)
         expected = statistics.fmean(each.found(loss) for each in sessions)
-        silent = sum(each.silent(loss) for each in sessions)
+        lost = measured_losses(unchanged[:CENTRE_SESSIONS], sessions)
+        promised = [pair for each in sessions for pair in each.promised(lost)]
+        silent = sum(pair.verdict is Verdict.PASSED for pair in promised)
         kind = name_of(loss)
         benchmark.note(
             f"pairs, {kind}",
             f"{kind}: {red_pairs / pairs:.0%} of {pairs} pairs red, {expected:.0%} expected "
-            f"from their own noise; {silent} passed although their MDE is not above it",
+            f"from their own noise; {len(promised)} lost their MDE or more, and {silent} of "
+            "these passed",
         )
+        if promised:
+            what = f"share of these that passed, {kind}"
+            benchmark.check(what, silent / len(promised), HONEST)
 
 
 def main() -> int:
