@@ -78,6 +78,10 @@ class PairFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Between the probes of the sessions."""
     probe_weight: float
     """β: how much of the probe's change is taken off."""
+    core_session_cv: float | None = None
+    """Of the cores' speed between the sessions; None: not tried."""
+    core_weight: float = 0.0
+    """The same of the change of the cores' speed, taken off before."""
     mde: float | None
     """Smallest loss that the next session would show with a probability of 80 %."""
     mde_full: float | None
@@ -175,13 +179,15 @@ def _figures(results: Sequence[PairResult], cohort: Cohort) -> PairFigures:
     whole = [mean(each.looks) for each in results]
     history = [SessionSummary(**msgspec.structs.asdict(each)) for each in whole]
     latest = judge(history, history[-1], cohort=cohort)
-    calm = at_usual_cores(history, ()).history
+    usual = at_usual_cores(history, ())
+    calm = usual.history
     noise = estimate(calm, use_probe=latest.probe_weight > 0)
     values = [adjusted(each, noise.probe_weight) for each in calm]
     own = statistics.stdev(values) if len(values) > 1 else None
     low, high = (None, None) if own is None else _interval(own, len(values) - 1)
     cvs = [each.probe_cv for each in history if each.probe_cv is not None]
     probes = [each.log_probe for each in history if each.log_probe is not None]
+    cores = [each.log_core for each in history if each.log_core is not None]
     return PairFigures(
         model=results[0].key.test,
         metric=results[0].key.metric,
@@ -195,6 +201,8 @@ def _figures(results: Sequence[PairResult], cohort: Cohort) -> PairFigures:
         probe_cv=statistics.median(cvs) if cvs else None,
         probe_session_cv=statistics.stdev(probes) if len(probes) > 1 else None,
         probe_weight=noise.probe_weight,
+        core_session_cv=statistics.stdev(cores) if len(cores) > 1 else None,
+        core_weight=usual.weight,
         mde=latest.mde,
         mde_full=_mde_full(own, len(history), cohort),
         second_looks=sum(len(each.looks) > 1 for each in results),

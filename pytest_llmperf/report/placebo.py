@@ -85,6 +85,8 @@ def _table(pairs: list[PairFigures]) -> Iterator[str]:
     yield _row("CV of the probe's repeats", [_share(each.probe_cv) for each in pairs])
     yield _row("  of the probe between sessions", [_share(each.probe_session_cv) for each in pairs])
     yield _row("  its weight β", [f"{each.probe_weight:.2f}" for each in pairs])
+    yield _row("CV of the cores between sessions", [_share(each.core_session_cv) for each in pairs])
+    yield _row("  their weight β", [f"{each.core_weight:.2f}" for each in pairs])
     yield _row("sessions with a second look", [str(each.second_looks) for each in pairs])
     for verdict in Verdict:
         if any(verdict in each.verdicts for each in pairs):

@@ -21,7 +21,7 @@ from pytest_llmperf.gate.placebo import (
     wilson,
 )
 from pytest_llmperf.gate.verdict import Cause
-from tests.unit.gate.histories import coupled, history, invocation, level, noisy, swinging
+from tests.unit.gate.histories import CORES, coupled, history, invocation, level, noisy, swinging
 
 CPU_43 = "tasks waited for a CPU: 43%, usually 20%"
 CPU_51 = "tasks waited for a CPU: 51%, usually 21%"
@@ -296,9 +296,24 @@ def test_a_probe_that_explains_is_taken_off() -> None:
     assert figures.probe_session_cv == pytest.approx(0.02, rel=0.4)
 
 
+def test_cores_that_explain_are_taken_off() -> None:
+    steps = [0.04 * (each % 3) for each in range(20)]
+    past = [invocation(each, log_core=CORES + each) for each in steps]
+    figures = told(past).pairs[0]
+    assert figures.core_weight == judge(_sessions(past), past[-1]).core_weight > 0.9
+    assert figures.core_session_cv == pytest.approx(0.0335, rel=0.05)
+    assert figures.session_cv is not None
+    assert figures.session_cv < 0.005
+
+
+def _sessions(past: Sequence[InvocationSummary]) -> list[SessionSummary]:
+    return [SessionSummary(**msgspec.structs.asdict(each)) for each in past]
+
+
 def test_what_was_not_probed_has_no_figures_of_a_probe() -> None:
     figures = told(level(12)).pairs[0]
     assert (figures.probe_cv, figures.probe_session_cv, figures.probe_weight) == (None, None, 0)
+    assert (figures.core_session_cv, figures.core_weight) == (None, 0)
 
 
 def test_a_session_counts_as_the_mean_of_all_its_looks() -> None:
