@@ -21,12 +21,16 @@ from pytest_llmperf.backends.protocol import (
 )
 from pytest_llmperf.hardware import usable_cores
 from pytest_llmperf.models import ModelFiles
+from pytest_llmperf.models.layers import cache_type
+from pytest_llmperf.models.tensor_types import GGML_TYPES
 
 if TYPE_CHECKING:
     from pytest_llmperf.backends.timeline import Timeline
 
 _GGML_INFO, _GGML_CONTINUES = 2, 5  # enum ggml_log_level in ggml.h; debug is 1
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+_NUMBERS = {kind.name.lower(): number for number, kind in GGML_TYPES.items()}
+CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
 
 class LlamaCppOptions(BackendOptions, frozen=True, kw_only=True):
@@ -45,6 +49,10 @@ class LlamaCppOptions(BackendOptions, frozen=True, kw_only=True):
     n_threads_batch: int | None = None
     """Threads that read the prompt; None: as ``n_threads``."""
     flash_attn: Literal["auto", "on", "off"] = "auto"
+    type_k: CacheType = "f16"
+    """Type of the cached keys."""
+    type_v: CacheType = "f16"
+    """Type of the cached values; a quantized one needs flash attention."""
     use_mmap: bool = True
     """Map the model file instead of reading it into private memory."""
     n_gpu_layers: int = -1
@@ -120,6 +128,11 @@ class LlamaCppEngine(Engine):
                 f"n_batch={options.n_batch} cannot hold a token of each of "
                 f"n_seq_max={options.n_seq_max} sequences"
             )
+        if options.flash_attn == "off" and _is_quantized(options.type_v):
+            raise EngineRefused(
+                f"type_v={options.type_v} needs flash attention: leave flash_attn=off out, or "
+                "give type_v=f16"
+            )
         params = lib.llama_context_default_params()
         params.n_ctx = options.n_ctx
         params.n_seq_max = options.n_seq_max
@@ -128,12 +141,15 @@ class LlamaCppEngine(Engine):
         params.n_threads = options.n_threads or usable_cores()
         params.n_threads_batch = options.n_threads_batch or params.n_threads
         params.flash_attn_type = _FLASH_ATTENTION[options.flash_attn]
+        params.type_k = _NUMBERS[options.type_k]
+        params.type_v = _NUMBERS[options.type_v]
         params.no_perf = False
         context = lib.llama_init_from_model(self._model, params)
         if not context:
             raise EngineRefused(
                 f"llama.cpp could not make a context of n_ctx={options.n_ctx} for "
-                f"{options.n_seq_max} sequences; its log says why"
+                f"{options.n_seq_max} sequences, with keys of {options.type_k} and values of "
+                f"{options.type_v}; its log says why"
             )
         return context
 
@@ -157,7 +173,8 @@ class LlamaCppEngine(Engine):
             batch_remedy=f"load with n_seq_max=… and n_ctx={in_force.n_ctx} times as many",
             device=device,
             threads=None if device == "gpu" else in_force.n_threads,
-            kv_element_bytes=2.0,  # F16, the default type of both caches
+            kv_element_bytes=(_element_bytes(in_force.type_k) + _element_bytes(in_force.type_v))
+            / 2,
         )
 
     def _device(self) -> str:
@@ -194,6 +211,15 @@ class LlamaCppEngine(Engine):
         self._sequences.close()
         self._lib.llama_free(self._context)
         self._lib.llama_model_free(self._model)
+
+
+def _element_bytes(name: str) -> float:
+    kind = cache_type(name)
+    return kind.bytes / kind.elements
+
+
+def _is_quantized(name: str) -> bool:
+    return cache_type(name).elements > 1
 
 
 def _log_to_stderr(lib: Any) -> Any:

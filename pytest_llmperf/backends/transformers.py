@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from pytest_llmperf.backends.timeline import Timeline
 
 
+_ALLOWED = re.compile(r"(?P<device>\d+|cpu)=(?P<size>\d+(\.\d+)?(GiB|MiB|GB|MB))")
+
+
 class TransformersOptions(BackendOptions, frozen=True, kw_only=True):
     """Options of ``load_model(..., backend="transformers")``, named as ``from_pretrained`` does."""
 
@@ -34,6 +38,10 @@ class TransformersOptions(BackendOptions, frozen=True, kw_only=True):
     """``cpu``, ``cuda``, ``mps``, ``cuda:1``; auto: the first accelerator, else the CPU."""
     num_threads: int | None = None
     """Threads of torch on the CPU; None: the cores this process may use."""
+    device_map: Literal["auto", "balanced", "sequential"] | None = None
+    """Have accelerate share the layers among GPUs and RAM; None: all are on ``device``."""
+    max_memory: str | None = None
+    """What weights may take of each device then: ``0=6GiB, cpu=16GiB``; GPUs by number."""
 
 
 class Transformers:
@@ -80,6 +88,7 @@ class TransformersEngine(Engine):
         self._torch: Any = torch
         torch.set_num_threads(options.num_threads or usable_cores())
         self._device = _choose_device(torch, options.device)
+        shared = _sharing(options)
         try:
             loaded = transformers.AutoModelForCausalLM.from_pretrained(
                 model.path,
@@ -88,10 +97,13 @@ class TransformersEngine(Engine):
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
+                **shared,
             )
         except (ValueError, ImportError) as error:
             raise EngineRefused(f"transformers could not load {model.path}: {error}") from error
-        self._model: Any = loaded.to(self._device).eval()
+        self._model: Any = (loaded if shared else loaded.to(self._device)).eval()
+        if shared:
+            self._device = self._model.device
         self._options = options
         self._generation: Any = transformers.GenerationConfig(
             do_sample=False, num_beams=1, use_cache=True, eos_token_id=None, pad_token_id=0
@@ -115,11 +127,21 @@ class TransformersEngine(Engine):
             context_tokens=int(getattr(config, "max_position_embeddings", None) or 2**31),
             options=options,
             build=f"torch {self._torch.__version__}",
-            device=str(self._device),
+            device=self._where(),
             threads=int(self._torch.get_num_threads()) if self._device.type == "cpu" else None,
             weight_element_bytes=None if packed else float(self._model.dtype.itemsize),
             kv_element_bytes=float(self._model.dtype.itemsize),
         )
+
+    def _where(self) -> str:
+        """Where the layers are: one device, or ``cpu and gpu``."""
+        places = {str(each) for each in getattr(self._model, "hf_device_map", {}).values()}
+        if "disk" in places:
+            raise EngineRefused(
+                f"max_memory={self._options.max_memory} leaves layers to the disk, which nobody "
+                "would time: allow more"
+            )
+        return "cpu and gpu" if "cpu" in places and len(places) > 1 else str(self._device)
 
     def generate(self, request: Request, timeline: Timeline) -> None:
         """Run ``generate``; the streamer receives a step after generate's own copy to the host."""
@@ -183,6 +205,36 @@ class _TimelineStreamer:
 
     def end(self) -> None:
         """Nothing is left to do when generation ends."""
+
+
+def _sharing(options: TransformersOptions) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` for several devices. Raises EngineRefused."""
+    if options.device_map is None:
+        if options.max_memory is not None:
+            raise EngineRefused("max_memory needs a device_map: give device_map='auto' too")
+        return {}
+    if options.device != "auto":
+        raise EngineRefused(
+            f"device={options.device} and device_map={options.device_map} contradict each other: "
+            "leave one out"
+        )
+    try:
+        allowed = read_max_memory(options.max_memory) if options.max_memory else None
+    except ValueError as error:
+        raise EngineRefused(str(error)) from None
+    return {"device_map": options.device_map, "max_memory": allowed}
+
+
+def read_max_memory(text: str) -> dict[int | str, str]:
+    """``0=6GiB, cpu=16GiB`` as accelerate takes it. Raises ValueError."""
+    found: dict[int | str, str] = {}
+    for part in text.split(","):
+        match = _ALLOWED.fullmatch(part.strip())
+        if match is None:
+            raise ValueError(f"max_memory {part.strip()!r} is not of the form 0=6GiB, cpu=16GiB")
+        device = match["device"]
+        found[int(device) if device.isdecimal() else device] = match["size"]
+    return found
 
 
 def _choose_device(torch: Any, wanted: str) -> Any:

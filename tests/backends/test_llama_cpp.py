@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pytest_llmperf.worker.errors import EngineRefusal
 from pytest_llmperf.worker.pool import LoadedModel
 from tests.backends.conftest import Load
 from tests.faults.processes import generate, prompt
@@ -42,6 +43,22 @@ def test_flash_attention_is_what_was_asked_for(flash_attn: str, load: Load) -> N
     said = {"on": "enabled", "off": "disabled"}[flash_attn]
     lines = model.worker.log.read_text(errors="replace").splitlines()
     assert any("flash_attn" in line and line.endswith(said) for line in lines)
+
+
+@pytest.mark.parametrize(("kind", "bytes_each"), [("f16", 2.0), ("q8_0", 34 / 32)])
+def test_a_cache_is_of_the_type_that_was_asked_for(
+    kind: str, bytes_each: float, load: Load
+) -> None:
+    model = load("llama-cpp", type_k=kind, type_v=kind)
+    assert (model.options["type_k"], model.options["type_v"]) == (kind, kind)
+    assert model.engine.kv_element_bytes == bytes_each
+    assert f"K ({kind})" in model.worker.log.read_text(errors="replace")
+    assert generate(model, prompt(32), 8).count == 8
+
+
+def test_quantized_values_without_flash_attention_are_refused_with_the_cure(load: Load) -> None:
+    with pytest.raises(EngineRefusal, match="type_v=q8_0 needs flash attention: leave flash_attn"):
+        load("llama-cpp", type_v="q8_0", flash_attn="off")
 
 
 def test_the_context_in_force_is_reported_where_llama_cpp_rounds_it(load: Load) -> None:

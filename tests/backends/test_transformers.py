@@ -38,3 +38,25 @@ def test_chosen_options_are_in_force(load: Load) -> None:
 def test_an_unknown_attention_is_refused_with_the_known_ones(load: Load) -> None:
     with pytest.raises(EngineRefusal, match=r'attn_implementation="nonsense".*sdpa'):
         load("transformers", attn_implementation="nonsense")
+
+
+def test_accelerate_shares_the_layers_within_what_is_allowed(load: Load) -> None:
+    model = load("transformers", device_map="auto", max_memory="cpu=4GiB")
+    assert (model.options["device_map"], model.options["device"]) == ("auto", "cpu")
+    assert generate(model, prompt(64), 4).count == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_memory": "cpu=4GiB"}, "max_memory needs a device_map"),
+        ({"device_map": "auto", "max_memory": "4GiB"}, "'4GiB' is not of the form 0=6GiB, cpu"),
+        ({"device_map": "auto", "device": "cpu"}, "contradict each other: leave one out"),
+        ({"device_map": "auto", "max_memory": "cpu=1MiB"}, "leaves layers to the disk|offload"),
+    ],
+)
+def test_sharing_that_means_nothing_is_refused(
+    options: dict[str, object], words: str, load: Load
+) -> None:
+    with pytest.raises(EngineRefusal, match=words):
+        load("transformers", **options)
