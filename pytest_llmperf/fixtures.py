@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from pytest_llmperf.hardware.facts import Hardware
     from pytest_llmperf.measure import Measurement
     from pytest_llmperf.report.result import Comparison
-    from pytest_llmperf.session import RunningTest, Session, Wish
+    from pytest_llmperf.session import RunningTest, Session
+    from pytest_llmperf.wish import Wish
     from pytest_llmperf.worker.pool import LoadedModel
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
@@ -32,14 +33,16 @@ class LoadModel(Protocol):
         backend: str | None = None,
         quantization: str | None = None,
         seed: int = 0,
+        fit: bool = False,
         **options: Any,
     ) -> LoadedModel:
         """Load a model in a worker of its own; equal arguments share one.
 
         ``source``: ``synthetic:NAME``, ``synthetic:path/config.json``, a local file or folder, or
         ``hf:org/name@revision``; without it, ``--llmperf-model``. ``backend``: its name; without
-        it, ``--llmperf-backend``. ``options``: the engine's own, see docs/backends.md. Skips when
-        the backend or the model is not on this machine; fails for what nobody could load.
+        it, ``--llmperf-backend``. ``options``: the engine's own, see docs/backends.md. ``fit``:
+        choose what the arguments leave open so that the model fits. Skips when the backend, the
+        model or the memory for it is not on this machine; fails for what nobody could load.
         """
         ...
 
@@ -114,12 +117,13 @@ def load_model(request: pytest.FixtureRequest) -> LoadModel:
         backend: str | None = None,
         quantization: str | None = None,
         seed: int = 0,
+        fit: bool = False,
         **options: Any,
     ) -> LoadedModel:
-        from pytest_llmperf.session import PerfError, Unmet, Wish
+        from pytest_llmperf.wish import PerfError, Unmet, Wish
 
         try:
-            return run.load(Wish(source, backend, quantization, seed, options))
+            return run.load(Wish(source, backend, quantization, seed, options, fit))
         except Unmet as error:
             raise _skip_or_fail(str(error), strict=run.session.settings.strict) from None
         except PerfError as error:
@@ -151,7 +155,7 @@ def compare(request: pytest.FixtureRequest) -> Compare:
         from pytest_llmperf.comparing import read_ratio_limits, refuse_misspelt
         from pytest_llmperf.gate.budget import BadLimit
         from pytest_llmperf.measure import Workload
-        from pytest_llmperf.session import PerfError, Unmet
+        from pytest_llmperf.wish import PerfError, Unmet
 
         try:
             for own in (a, b):
@@ -181,7 +185,7 @@ def compare(request: pytest.FixtureRequest) -> Compare:
 
 def _wish(given: Mapping[str, Any]) -> Wish:
     """The arguments of ``load_model``, engine options among them."""
-    from pytest_llmperf.session import Wish
+    from pytest_llmperf.wish import Wish
 
     options = dict(given)
     named = {name: options.pop(name) for name in _LOADING if name in options}
@@ -210,7 +214,7 @@ def measure(request: pytest.FixtureRequest) -> Measure:
         name: str | None = None,
     ) -> Measurement:
         from pytest_llmperf.measure import Workload
-        from pytest_llmperf.session import PerfError
+        from pytest_llmperf.wish import PerfError
 
         try:
             workload = Workload(

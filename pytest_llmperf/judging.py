@@ -18,7 +18,8 @@ from pytest_llmperf.report.comparison import comparison_text
 from pytest_llmperf.report.failure import failure_text
 from pytest_llmperf.report.junit import properties
 from pytest_llmperf.report.result import Comparison, JudgedMeasurement, JudgedTest, overall
-from pytest_llmperf.session import NotRequired, PerfError, RunningTest, Session
+from pytest_llmperf.session import RunningTest, Session
+from pytest_llmperf.wish import NotRequired, PerfError
 
 UNMEASURED = "the test has limits, but measured nothing"
 

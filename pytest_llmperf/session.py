@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import msgspec
 
 from pytest_llmperf.backends import find_backend, installed_version
 from pytest_llmperf.backends.registry import BackendError
-from pytest_llmperf.child import Undead
 from pytest_llmperf.comparing import compare
 from pytest_llmperf.gate.baseline import BaselineError
 from pytest_llmperf.gate.budget import Limits
@@ -23,39 +20,15 @@ from pytest_llmperf.gate.gatekeeper import Gatekeeper, Suspect, looked_again, lo
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.hardware.cpu import usable_cores
 from pytest_llmperf.hardware.facts import Hardware
-from pytest_llmperf.hardware.lease import LeaseError, cpu_lease
 from pytest_llmperf.hardware.requirement import Requirement, unmet
+from pytest_llmperf.loader import Loader
 from pytest_llmperf.measure import Instruments, Measurement, Plan, Workload, measure
-from pytest_llmperf.models import ModelError, ModelSpec, ModelUnavailable
 from pytest_llmperf.options import Settings
 from pytest_llmperf.report.progress import Progress
 from pytest_llmperf.report.result import Comparison, JudgedMeasurement, judged
-from pytest_llmperf.worker.errors import EngineNotInstalled, WorkerError
-from pytest_llmperf.worker.loading import Loading, choose, not_installed, prepare
+from pytest_llmperf.wish import NotRequired, PerfError, Unmet, Wish, explained, showing, turn
+from pytest_llmperf.worker.loading import Loading, not_installed
 from pytest_llmperf.worker.pool import LoadedModel, WorkerPool
-
-
-class Unmet(Exception):
-    """Something is not on this machine: the test skips, and under ``--llmperf-strict`` fails."""
-
-
-class NotRequired(Exception):
-    """The machine is not one that the test's ``requires`` asks for: the test skips."""
-
-
-class PerfError(Exception):
-    """The test cannot go on: a mistake in it, or a worker that failed."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a test asks to be loaded; what it does not say, the run's options do."""
-
-    source: str | os.PathLike[str] | None = None
-    backend: str | None = None
-    quantization: str | None = None
-    seed: int = 0
-    options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass
@@ -81,6 +54,9 @@ class Session:
     def __post_init__(self) -> None:
         self.instruments = Instruments(self.hardware)
         self.pool = WorkerPool(self.folder, self.instruments)
+        self.loader = Loader(
+            self.settings, self.hardware, self.pool, self.instruments, self.progress
+        )
         self.gatekeeper = Gatekeeper(self.settings.baselines, ())
 
     def close(self) -> None:
@@ -128,35 +104,11 @@ class RunningTest:
 
     def load(self, wish: Wish) -> LoadedModel:
         """A loaded model. Raises Unmet, PerfError."""
-        loading = self._prepare("load_model", wish)
-        what = f"{loading.backend.name} loads {loading.spec.source}"
-        with _explained(), self._showing(what) as say, _turn(say):
-            return self.session.pool.load(loading, say)
+        return self.session.loader.load(wish, self._timeout_s)
 
-    def _prepare(self, caller: str, wish: Wish) -> Loading:
-        """Find the backend and the model's files, and build them if they are synthetic."""
-        settings = self.session.settings
-        try:
-            source = os.fspath(wish.source) if wish.source else settings.model
-        except TypeError:
-            raise PerfError(
-                f"{caller}: source must be text or a path, not {wish.source!r}"
-            ) from None
-        backend_name = wish.backend or settings.backend
-        if source is None or backend_name is None:
-            missing = "source" if source is None else "backend"
-            option = "--llmperf-model" if source is None else "--llmperf-backend"
-            raise PerfError(f"{caller}: give {missing}=…, or run with {option}=…")
-        with _explained():
-            backend, chosen = choose(backend_name, wish.options)
-            with self._showing(f"{backend.name} loads {source}") as say, _turn(say):
-                return prepare(
-                    ModelSpec(source, wish.quantization, wish.seed),
-                    backend,
-                    chosen,
-                    timeout_s=self.limits.timeout_s or settings.timeout_s,
-                    progress=lambda stage, part: say(f"{stage} {part:.0%}"),
-                )
+    @property
+    def _timeout_s(self) -> float:
+        return self.limits.timeout_s or self.session.settings.timeout_s
 
     def compare(  # noqa: PLR0913 - what is measured, and what is demanded of it
         self,
@@ -175,7 +127,10 @@ class RunningTest:
         label = name or str(len(self.compared) + 1)
         if label in {each.name for each in self.compared}:
             raise PerfError(f"compare: the name {label!r} is used twice in this test")
-        loadings = {arm: self._prepare("compare", wish) for arm, wish in arms.items()}
+        loader = self.session.loader
+        loadings = {
+            arm: loader.prepare("compare", wish, self._timeout_s) for arm, wish in arms.items()
+        }
         plan = self._plan()
 
         def measure_arm(arm: Arm, pair: int) -> Measurement:
@@ -203,7 +158,7 @@ class RunningTest:
         return Plan(
             samples=settings.samples or self.limits.samples or Plan().samples,
             time_budget_s=settings.time_budget_s,
-            timeout_s=self.limits.timeout_s or settings.timeout_s,
+            timeout_s=self._timeout_s,
         )
 
     def _measure(
@@ -214,7 +169,7 @@ class RunningTest:
                 f"measure: the worker of {model.loading.spec.source} is gone; load it again"
             )
         what = f"{model.backend} {model.loading.spec.source}"
-        with _explained(), self._showing(what) as say, _turn(say):
+        with explained(), showing(self.session.progress, what) as say, turn(say):
             return measure(
                 model, workload, plan, self.session.instruments, name=label, progress=say
             )
@@ -297,20 +252,11 @@ class RunningTest:
     ) -> Measurement:
         """Measured by a fresh worker, which nobody keeps."""
         try:
-            with _explained(), self._showing(what) as say, _turn(say):
+            with explained(), showing(self.session.progress, what) as say, turn(say):
                 model = self.session.pool.fresh(loading, number, say)
             return self._measure(model, workload, plan, name)
         finally:
             self.session.pool.close()  # the next test's first worker has to be its own
-
-    @contextlib.contextmanager
-    def _showing(self, what: str) -> Iterator[Callable[[str], None]]:
-        progress = self.session.progress
-        try:
-            progress.say(what)
-            yield lambda detail: progress.say(f"{what}: {detail}")
-        finally:
-            progress.clear()
 
     def end(self) -> None:
         """The test is over: keep only the worker that the next one may want."""
@@ -326,21 +272,3 @@ def start_line(tests: int, settings: Settings) -> str:
         f"llmperf: {tests} test{'' if tests == 1 else 's'} to measure, "
         f"as a rule within {max(1, minutes):.0f} min plus loads"
     )
-
-
-@contextlib.contextmanager
-def _turn(say: Callable[[str], None]) -> Iterator[None]:
-    """Have this machine's CPU to ourselves: loads and builds disturb what others time."""
-    with cpu_lease(on_wait=lambda: say("waits for another measurement on this machine")):
-        yield
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Sort what goes wrong below into the two kinds that a test knows."""
-    try:
-        yield
-    except (ModelUnavailable, EngineNotInstalled) as error:
-        raise Unmet(str(error)) from None
-    except (ModelError, BackendError, WorkerError, LeaseError, Undead, BaselineError) as error:
-        raise PerfError(str(error)) from None

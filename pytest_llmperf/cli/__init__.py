@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pytest_llmperf.cli import baseline, compare, doctor, history, run, selftest
+from pytest_llmperf.cli import baseline, compare, doctor, history, plan, run, selftest
 from pytest_llmperf.cli.answer import TOOL_FAILED, USAGE, complain
 
 READER_LEFT = 128 + 13
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pytest-llmperf {version}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     doctor.add_command(commands)
+    plan.add_command(commands)
     run.add_command(commands)
     compare.add_command(commands)
     baseline.add_command(commands)

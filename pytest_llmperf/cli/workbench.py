@@ -15,6 +15,7 @@ from pytest_llmperf.backends.registry import BackendError
 from pytest_llmperf.child import Undead
 from pytest_llmperf.cli.answer import NOTHING, TOOL_FAILED, USAGE, complain
 from pytest_llmperf.cli.progress import Progress
+from pytest_llmperf.fit.before_load import DoesNotFit, require_room_at_most
 from pytest_llmperf.gate.baseline import BaselineError
 from pytest_llmperf.gate.budget import BadLimit
 from pytest_llmperf.hardware.facts import Hardware
@@ -26,7 +27,7 @@ from pytest_llmperf.worker.errors import EngineNotInstalled, EngineRefusal, Work
 from pytest_llmperf.worker.loading import Loading, choose, prepare
 from pytest_llmperf.worker.pool import WorkerPool
 
-_ABSENT = (ModelUnavailable, EngineNotInstalled)
+_ABSENT = (ModelUnavailable, EngineNotInstalled, DoesNotFit)
 _REFUSED = (ValueError, BackendError, BadLimit, EngineRefusal, ModelError)
 _BROKEN = (WorkerError, LeaseError, Undead, BaselineError)
 TROUBLES = (*_ABSENT, *_REFUSED, *_BROKEN)
@@ -90,6 +91,8 @@ class Workbench(contextlib.AbstractContextManager["Workbench"]):
         Raises ModelError, BackendError, EngineNotInstalled, WorkerError.
         """
         adapter, chosen = choose(backend or default_backend(spec.source), given, python)
+        if python is None:
+            require_room_at_most(spec, adapter, chosen, self.hardware)
         with self._turn(""):
             loading = prepare(
                 spec,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,16 @@ def without_groups(total_bytes: int, available_bytes: int) -> Memory:
         cgroup_limit_bytes=None,
         usable_bytes=available_bytes,
     )
+
+
+def address_space_limit_bytes() -> int | None:
+    """What this process, and those that it starts, may map at all (``ulimit -v``); None: all."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _limits(root: Path) -> Iterator[tuple[int, int]]:

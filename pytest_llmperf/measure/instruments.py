@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
+from pytest_llmperf.fit.before_load import Expectation, Rejected, expect, require_fit, room_now
 from pytest_llmperf.hardware.calibration import Calibration, calibrate_cpu, calibrate_cuda
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.gpu_watch import GpuSnapshot, GpuWatch
@@ -36,6 +39,8 @@ class Instruments(Surroundings):
         """Of all GPUs that torch sees, the latest last."""
         self._no_gpu = ""
         self._gpu_tries = 0
+        self._expected: dict[str, Expectation] = {}
+        """What each load was expected to take, by the loading's key."""
         self.gpu: GpuWatch | None = None
         """None: this machine has no NVIDIA GPU."""
 
@@ -44,7 +49,11 @@ class Instruments(Surroundings):
         return any(each.kind == "cuda" for each in self._hardware.accelerators)
 
     def before_start(self, loading: Loading, *, alone: bool) -> GpuSnapshot | None:
-        """Probe the machine if no model is loaded; read the GPUs."""
+        """Ask whether there is room; probe the machine if no model is loaded; read the GPUs.
+
+        Raises DoesNotFit.
+        """
+        self._require_room(loading)
         if alone and loading.files is not None:
             self._calibrate_cpu()
             if self._has_cuda and not self._gpus and self._gpu_tries < _GPU_TRIES:
@@ -52,6 +61,27 @@ class Instruments(Surroundings):
         if self.gpu is None and self._has_cuda:
             self.gpu = GpuWatch.start()
         return None if self.gpu is None else self.gpu.read()
+
+    def _require_room(self, loading: Loading) -> None:
+        if loading.python is not None:  # what its engine can do nobody here knows
+            return
+        room = room_now(self._hardware)
+        expected = expect(loading.spec, loading.files, loading.options, room)
+        if expected is not None:
+            require_fit(expected)
+            self._expected[loading.key] = expected
+
+    def chose(self, loading: Loading, what: str, rejected: Sequence[Rejected]) -> None:
+        """Keep what was loaded under ``fit=True``, and what was not, for the result."""
+        expected = self._expected.get(loading.key)
+        if expected is not None:
+            self._expected[loading.key] = msgspec.structs.replace(
+                expected, chosen=what, rejected=tuple(rejected)
+            )
+
+    def expected(self, loading: Loading) -> Expectation | None:
+        """What the latest load like this was expected to take; None: that is not known."""
+        return self._expected.get(loading.key)
 
     def calibrate(self, device: str) -> None:
         """Probe once more what computes, ``device`` as the engine names it.

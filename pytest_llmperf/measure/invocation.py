@@ -100,6 +100,7 @@ def measure(
         devices=seen.devices,
         conditions=seen.conditions,
         gpu_conditions=seen.gpu_conditions,
+        expected=instruments.expected(model.loading),
         roofline=roofline,
         clocks=clocks,
         findings=findings,

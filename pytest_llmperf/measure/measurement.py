@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pytest_llmperf.backends import EngineFacts
+from pytest_llmperf.fit.before_load import Expectation
 from pytest_llmperf.hardware.calibration import Calibration
 from pytest_llmperf.measure.conditions import Conditions
 from pytest_llmperf.measure.device_memory import DeviceMemory
@@ -50,6 +51,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     load_facts: LoadFacts
     memory: MemoryUse | None
     """None: not watched, or the system does not tell; ``absent`` says which."""
+    expected: Expectation | None = None
+    """What the load was expected to take; None: that is not known of this engine or model."""
     devices: list[DeviceMemory]
     """What was taken of each GPU."""
     conditions: Conditions | None

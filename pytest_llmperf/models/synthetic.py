@@ -55,7 +55,7 @@ class SyntheticModel(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, spec: ModelSpec, file_format: Format) -> SyntheticModel:
         """Complete ``spec``. Raises a ModelError that says what cannot be made, and why."""
-        name, config = _named_config(spec.source.removeprefix(SYNTHETIC))
+        name, config = named_config(spec)
         quantization = find_quantization(spec.quantization or _USUAL[file_format])
         require_makeable(quantization)
         tokens(config.count("vocab_size"))
@@ -157,8 +157,12 @@ def describe_entry(entry: Entry, file_format: Format) -> ModelFiles | None:
         return None
 
 
-def _named_config(name: str) -> tuple[str, ModelConfig]:
-    """Return a readable name and the config that ``name``, a preset or a path, stands for."""
+def named_config(spec: ModelSpec) -> tuple[str, ModelConfig]:
+    """Return a readable name and the config that a synthetic model's source stands for.
+
+    Raises UnknownModel for a name that is none, ModelNotHere or BrokenModelFile for a path.
+    """
+    name = spec.source.removeprefix(SYNTHETIC)
     if not name.endswith(".json") and "/" not in name:
         return name.strip().lower(), ModelConfig(f"synthetic:{name}", find_preset(name))
     path = Path(name).expanduser()

@@ -119,22 +119,32 @@ def weights_as_gguf(config: ModelConfig, quantization: str) -> Weights:
     )
 
 
-def weights_as_loaded(config: ModelConfig, element_bytes: float) -> Weights:
-    """The weights that transformers holds of this model, all in one type.
+def weights_as_loaded(
+    config: ModelConfig, element_bytes: float, plain_bytes: float | None = None
+) -> Weights:
+    """The weights that transformers holds of this model: the layers' matrices in one type.
 
-    Raises BrokenModelFile naming a field, UnsupportedModel.
+    ``plain_bytes``: of a number in tables, norms and the output, which quantizers leave as they
+    are; None: the same type. Raises BrokenModelFile naming a field, UnsupportedModel.
     """
     config = language_config(config)
     parameters = parameters_of_config(config)
+    plain = element_bytes if plain_bytes is None else plain_bytes
     return _spread(
         layers_of_config(config),
         parameters,
-        table_bytes=round(parameters.embedding * element_bytes),
+        table_bytes=round(parameters.embedding * plain),
         matrix_bits=8 * element_bytes,
         expert_bits=8 * element_bytes,
-        vector_bits=8 * element_bytes,
-        output_bytes=round(parameters.output * element_bytes),
+        vector_bits=8 * plain,
+        output_bytes=round(parameters.output * plain),
     )
+
+
+def inner_length(config: ModelConfig, layers: Layers) -> int:
+    """Width of an MLP, in numbers; where the config does not say, four times the model's own."""
+    stated = (config.count(each) for each in _INNER if config.values.get(each))
+    return next(stated, 4 * layers.hidden)
 
 
 def _spread(  # noqa: PLR0913 - each part of a model has its own size
@@ -197,12 +207,11 @@ def _bits(config: ModelConfig, layers: Layers, quantization: str) -> tuple[float
     It is the length of rows, and the places of values and downward matrices, that decide types.
     Of a model with experts, whose MLPs they are, the matrices are those of attention.
     """
-    inner = next((config.count(each) for each in _INNER if config.values.get(each)), None)
     llama = {
         "model_type": "llama",
         "vocab_size": layers.vocab,
         "hidden_size": layers.hidden,
-        "intermediate_size": inner or 4 * layers.hidden,
+        "intermediate_size": inner_length(config, layers),
         "num_hidden_layers": len(layers.layers),
         "num_attention_heads": 1,
         "head_dim": layers.hidden,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+from pytest_llmperf.fit.before_load import Expectation
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.measure import Measurement, Quantity
@@ -113,6 +114,8 @@ def _memory(measurement: Measurement) -> Iterator[str]:
         yield _row(BY_NAME[metric].label, f"unknown: {measurement.absent[metric]}")
     if used is not None:
         yield from _ram(used)
+    if measurement.expected is not None:
+        yield from _expected(measurement.expected)
     for device in measurement.devices:
         for name, figure in (("VRAM", device.vram), ("allocated", device.allocated)):
             if figure is not None:
@@ -128,6 +131,19 @@ def _ram(used: MemoryUse) -> Iterator[str]:
             yield _bytes(name, figure)
         elif field in used.unknown:
             yield _row(name, f"unknown: {used.unknown[field]}")
+
+
+def _expected(expected: Expectation) -> Iterator[str]:
+    for share in expected.footprint.shares:
+        low, high = words.size(share.total.low), words.size(share.total.high)
+        text = f"{low} to {high} by arithmetic, at {expected.footprint.context_tokens} tokens"
+        yield _row("expected", f"{share.device}: {text}")
+    for reason in expected.reasons:
+        yield _row("expected", reason)
+    if expected.chosen:
+        yield _row("chosen", expected.chosen)
+    for each in expected.rejected:
+        yield _row("rejected", f"{each.what}: {each.why}")
 
 
 def _bytes(name: str, figure: ByteFigure) -> str:

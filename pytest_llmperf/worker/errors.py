@@ -16,6 +16,13 @@ _UNPRINTABLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 """Terminal control sequences and control characters, tab and newline excepted."""
 
 
+_OUT_OF_MEMORY = re.compile(
+    "out of memory|OutOfMemory|MemoryError|bad_alloc|(cannot|can't|failed to|unable to) allocate",
+    re.IGNORECASE,
+)
+"""As Python, torch, CUDA, ggml and the C++ library say it."""
+
+
 class WorkerError(Exception):
     """Something went wrong in a worker; the message is complete in itself."""
 
@@ -80,6 +87,14 @@ def known_remedy(backend: str, exit_code: int) -> str | None:
             "see `dmesg | grep -i oom`"
         )
     return None
+
+
+def is_out_of_memory(error: WorkerError) -> bool:
+    """Whether a load or a request ended for want of memory, as far as it shows."""
+    text = str(error)
+    return _OUT_OF_MEMORY.search(text) is not None or (
+        isinstance(error, WorkerDied) and exit_name(-signal.SIGKILL) in text
+    )
 
 
 def log_lines(log: Path) -> list[str]:

@@ -76,9 +76,13 @@ class WorkerPool:
         if kept is not None and kept.worker.alive:
             self._used.add(loading.key)
             return kept
-        for key in [key for key in self._models if key not in self._used or key == loading.key]:
-            self._drop(key)
+        self.make_room(loading.key)
         return self._start(loading, 0, tick)
+
+    def make_room(self, key: str = "") -> None:
+        """End the workers that this test has not asked for, and the one of ``key``."""
+        for each in [each for each in self._models if each not in self._used or each == key]:
+            self._drop(each)
 
     def fresh(self, loading: Loading, invocation: int, tick: Tick | None = None) -> LoadedModel:
         """The same in a new process; every other worker gives its memory back first."""

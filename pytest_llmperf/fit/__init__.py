@@ -1,0 +1,1 @@
+"""Does it fit, and how fast will it be? Decided before anything is loaded."""

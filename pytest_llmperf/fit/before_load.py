@@ -1,0 +1,160 @@
+"""May a model be loaded here and now? Asked before every load, and answered by arithmetic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from pytest_llmperf.backends import Backend, BackendOptions
+from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
+from pytest_llmperf.backends.transformers import TransformersOptions
+from pytest_llmperf.fit.footprint import Footprint
+from pytest_llmperf.fit.gpu_support import gpus_used
+from pytest_llmperf.fit.llama_cpp import llama_cpp_footprint
+from pytest_llmperf.fit.load import Load
+from pytest_llmperf.fit.model_size import (
+    STORED_BYTES,
+    ModelSize,
+    scaled,
+    size_as_gguf,
+    size_as_loaded,
+    size_of_files,
+)
+from pytest_llmperf.fit.preflight import Fit, preflight
+from pytest_llmperf.fit.room import Room, room_here
+from pytest_llmperf.fit.transformers import transformers_footprint
+from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.hardware.memory import address_space_limit_bytes, from_linux
+from pytest_llmperf.models import ModelFiles, ModelSpec
+from pytest_llmperf.models.errors import ModelError
+from pytest_llmperf.models.synthetic import named_config
+
+USUAL = Load(context_tokens=640, prompt_tokens=512)
+"""For engines whose cache grows with the work, which nobody has stated yet at the load."""
+_DTYPE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+
+
+class DoesNotFit(Exception):
+    """The model needs more memory than there is; the message is the arithmetic."""
+
+
+class Rejected(msgspec.Struct, frozen=True, kw_only=True):
+    """One way of running a model that was not taken."""
+
+    what: str
+    why: str
+
+
+class Expectation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a load was expected to take."""
+
+    footprint: Footprint
+    fit: Fit
+    reasons: tuple[str, ...]
+    chosen: str = ""
+    """Under ``fit=True``, what was chosen."""
+    rejected: tuple[Rejected, ...] = ()
+    """And what would have been better, with the reasons."""
+
+
+def expect(
+    spec: ModelSpec, files: ModelFiles | None, options: BackendOptions, room: Room
+) -> Expectation | None:
+    """What these options would take of ``room``; None: of this engine or model nothing is known.
+
+    ``files`` None: of a synthetic model that is not built yet.
+    """
+    footprint = footprint_of(spec, files, options, gpus_used(options, room))
+    if footprint is None:
+        return None
+    found = preflight(footprint, room)
+    return Expectation(footprint=footprint, fit=found.fit, reasons=found.reasons)
+
+
+def require_fit(expectation: Expectation | None) -> None:
+    """Raises DoesNotFit."""
+    if expectation is not None and expectation.fit is Fit.NO:
+        raise DoesNotFit("; ".join(expectation.reasons))
+
+
+def require_room_at_most(
+    spec: ModelSpec, backend: Backend, options: BackendOptions, hardware: Hardware
+) -> None:
+    """Before a synthetic model is built: might it fit if nothing else ran here? Raises DoesNotFit.
+
+    Files that are there already are asked right before their load.
+    """
+    if not spec.is_synthetic:
+        return
+    wanted = spec.quantization or backend.default_quantization
+    spec = msgspec.structs.replace(spec, quantization=wanted)
+    room = msgspec.structs.replace(
+        room_here(hardware), ram=_within_limits(hardware.memory.capacity_bytes)
+    )
+    require_fit(expect(spec, None, options, room))
+
+
+def room_now(hardware: Hardware) -> Room:
+    """What is free now; of GPUs, all of their memory."""
+    memory = hardware.memory
+    if hardware.os_family == "linux":
+        memory, _ = from_linux(Path("/"))  # what was free when the run began is gone
+    room = room_here(hardware)
+    return msgspec.structs.replace(room, ram=_within_limits(memory.usable_bytes))
+
+
+def _within_limits(size: int) -> int:
+    """No more than the process may map at all."""
+    limit = address_space_limit_bytes()
+    return size if limit is None else min(size, limit)
+
+
+def footprint_of(
+    spec: ModelSpec,
+    files: ModelFiles | None,
+    options: BackendOptions,
+    gpus: int,
+    load: Load = USUAL,
+) -> Footprint | None:
+    """Footprint of a model with these options on ``gpus`` GPUs; None: nothing is known of it.
+
+    ``load``: for engines whose cache grows with the work.
+    """
+    try:
+        match options:
+            case LlamaCppOptions():
+                return llama_cpp_footprint(_size_in_gguf(spec, files), options, gpus)
+            case TransformersOptions():
+                stored = _stored_bytes(spec, files)
+                element_bytes = _DTYPE_BYTES.get(options.dtype, stored)
+                size = _size_in_folder(spec, files, stored)
+                return transformers_footprint(
+                    scaled(size, element_bytes / stored),
+                    load,
+                    element_bytes=element_bytes,
+                    eager=options.attn_implementation == "eager",
+                    on_gpu=gpus > 0,
+                )
+            case _:
+                return None
+    except ModelError:  # what is wrong with it, the load says
+        return None
+
+
+def _size_in_gguf(spec: ModelSpec, files: ModelFiles | None) -> ModelSize:
+    if files is not None:
+        return size_of_files(files)
+    return size_as_gguf(named_config(spec)[1], spec.quantization or "F16")
+
+
+def _size_in_folder(spec: ModelSpec, files: ModelFiles | None, stored: float) -> ModelSize:
+    if files is not None:
+        return size_of_files(files)
+    return size_as_loaded(named_config(spec)[1], stored)
+
+
+def _stored_bytes(spec: ModelSpec, files: ModelFiles | None) -> float:
+    """Of a weight in the files."""
+    kind = next(iter(files.type_mix)) if files else (spec.quantization or "BF16")
+    return STORED_BYTES.get(kind, 2)

@@ -1,0 +1,155 @@
+"""If a model does not fit as it is, how else could it be run? The next best first.
+
+The order is the guide's: all layers on the GPU in ever smaller types, then some of them, then none;
+in the end a shorter context. What somebody has asked for by name is never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import msgspec
+
+from pytest_llmperf.backends import Backend, BackendOptions
+from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
+from pytest_llmperf.backends.transformers import TransformersOptions
+from pytest_llmperf.fit.before_load import expect
+from pytest_llmperf.fit.gpu_support import gpus_used
+from pytest_llmperf.fit.placement import largest
+from pytest_llmperf.fit.preflight import MARGIN_SHARE, Fit
+from pytest_llmperf.fit.room import Room
+from pytest_llmperf.models import ModelFiles, ModelSpec
+from pytest_llmperf.models.layers import MOST_LAYERS
+
+LLAMA_CPP_TYPES = ("F16", "Q8_0", "Q4_K_M")
+TRANSFORMERS_TYPES = ("F32", "BF16")
+_SHORTER = (1024, 512)
+_MIB = 1 << 20
+
+
+class Rung(msgspec.Struct, frozen=True, kw_only=True):
+    """One way of running a model."""
+
+    spec: ModelSpec
+    options: BackendOptions
+    words: str
+    """What is special about it: ``Q8_0, 20 layers on the GPU``."""
+
+
+def ladder(
+    spec: ModelSpec,
+    files: ModelFiles | None,
+    backend: Backend,
+    options: BackendOptions,
+    given: Collection[str],
+    room: Room,
+) -> Iterator[Rung]:
+    """Ways of running a model, the best first.
+
+    ``files`` None: of a synthetic model, whose quantization can be chosen unless ``spec`` states
+    one. ``given``: names of the options that were asked for.
+    """
+    match options:
+        case LlamaCppOptions():
+            yield from _llama_cpp(spec, files, options, given, room)
+        case TransformersOptions():
+            yield from _transformers(spec, files, options, given, room)
+        case _:
+            yield Rung(spec=spec, options=options, words=f"{backend.name} as asked")
+
+
+def _types(spec: ModelSpec, types: tuple[str, ...]) -> list[ModelSpec]:
+    """The model in each type that may be chosen."""
+    if spec.quantization is not None or not spec.is_synthetic:
+        return [spec]
+    return [msgspec.structs.replace(spec, quantization=each) for each in types]
+
+
+def _llama_cpp(
+    spec: ModelSpec,
+    files: ModelFiles | None,
+    options: LlamaCppOptions,
+    given: Collection[str],
+    room: Room,
+) -> Iterator[Rung]:
+    specs = _types(spec, LLAMA_CPP_TYPES)
+    last = specs[-1]
+    on_cpu = specs
+    if gpus_used(options, room):
+        layers = "all" if options.n_gpu_layers < 0 else options.n_gpu_layers
+        for each in specs:
+            yield _rung(each, options, f"{layers} layers on the GPU")
+        if "n_gpu_layers" in given:
+            return
+        partly = _most_layers(last, files, options, room)
+        if partly is not None:
+            yield _rung(last, partly, f"{partly.n_gpu_layers} layers on the GPU")
+        on_cpu = [last]
+    options = msgspec.structs.replace(options, n_gpu_layers=0)
+    for each in on_cpu:
+        yield _rung(each, options, "on the CPU")
+    if "n_ctx" not in given:
+        for tokens in _SHORTER:
+            shorter = msgspec.structs.replace(options, n_ctx=tokens)
+            yield _rung(last, shorter, f"on the CPU, {tokens} tokens of context")
+
+
+def _most_layers(
+    spec: ModelSpec, files: ModelFiles | None, options: LlamaCppOptions, room: Room
+) -> LlamaCppOptions | None:
+    """The most layers on the GPU that surely fit; None: not one does."""
+
+    def fits(layers: int) -> bool:
+        tried = msgspec.structs.replace(options, n_gpu_layers=layers)
+        found = expect(spec, files, tried, room)
+        return found is not None and found.fit is Fit.YES
+
+    layers = largest(fits, MOST_LAYERS)
+    return msgspec.structs.replace(options, n_gpu_layers=layers) if layers else None
+
+
+def _transformers(
+    spec: ModelSpec,
+    files: ModelFiles | None,
+    options: TransformersOptions,
+    given: Collection[str],
+    room: Room,
+) -> Iterator[Rung]:
+    specs = _types(spec, TRANSFORMERS_TYPES)
+    where = "GPU" if gpus_used(options, room) else "CPU"
+    for each in specs:
+        yield _rung(each, options, f"on the {where}")
+    smaller = options
+    if "dtype" not in given and specs[-1].quantization != "BF16":
+        smaller = msgspec.structs.replace(options, dtype="bfloat16")
+        yield _rung(specs[-1], smaller, f"as bfloat16 on the {where}")
+    if where == "CPU" or {"device", "device_map"} & set(given):
+        return
+    shared = _max_memory(specs[-1], files, smaller, room)
+    if shared is not None:
+        options = msgspec.structs.replace(smaller, device_map="auto", max_memory=shared)
+        yield _rung(specs[-1], options, f"layers on the GPU and the CPU ({shared})")
+    yield _rung(specs[-1], msgspec.structs.replace(smaller, device="cpu"), "on the CPU")
+
+
+def _max_memory(
+    spec: ModelSpec, files: ModelFiles | None, options: TransformersOptions, room: Room
+) -> str | None:
+    """What accelerate may fill with weights: each GPU less cache, buffers, engine and a margin."""
+    found = expect(spec, files, options, room)
+    if found is None or not room.vram:
+        return None
+    (share,) = found.footprint.gpus
+    beside = share.total.high - share.weights.high
+    allowed = [
+        f"{index}={round((vram * (1 - MARGIN_SHARE) - beside) / _MIB)}MiB"
+        for index, vram in enumerate(room.vram)
+        if vram * (1 - MARGIN_SHARE) > beside
+    ]
+    ram = [] if room.ram is None else [f"cpu={round(room.ram * (1 - MARGIN_SHARE) / _MIB)}MiB"]
+    return ", ".join([*allowed, *ram]) if allowed else None
+
+
+def _rung(spec: ModelSpec, options: BackendOptions, words: str) -> Rung:
+    kind = f"{spec.quantization}, " if spec.quantization else ""
+    return Rung(spec=spec, options=options, words=kind + words)

@@ -1,0 +1,124 @@
+"""How much memory does llama.cpp take for a model and its options?
+
+Sources: ``llama-model.cpp`` (which layer goes where), ``llama-context.cpp`` (``graph_reserve``:
+buffers for a whole micro-batch), ``ggml-cpu/repack.cpp`` (types that a CPU keeps in another
+order). What a process itself takes was measured: docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
+from pytest_llmperf.fit.footprint import NOTHING, RAM, Footprint, Interval, Share
+from pytest_llmperf.fit.model_size import ModelSize
+from pytest_llmperf.models.layers import LlamaContext, llama_cpp_bytes
+from pytest_llmperf.models.weights import Weights
+
+_MIB = 1 << 20
+_F32 = 4
+_PROCESS = Interval(58 * _MIB, 70 * _MIB)
+"""The interpreter, the binding and the library; a CPU build of llama-cpp-python 0.3.36."""
+_TOKEN = Interval(100, 200)
+"""What llama.cpp keeps of each token of the vocabulary, in bytes."""
+_CUDA_CONTEXT = Interval(250 * _MIB, 700 * _MIB)
+REPACKED = frozenset({"Q4_0", "Q4_K", "IQ4_NL"})
+"""Types of which an x86 CPU with AVX2 makes a copy in another order."""
+_RESERVED_SHARE = 0.1  # by which a build's buffers may differ from the formula
+
+
+def llama_cpp_footprint(
+    size: ModelSize,
+    options: LlamaCppOptions,
+    gpus: int = 0,
+    repacked: frozenset[str] = REPACKED,
+) -> Footprint:
+    """Footprint of a model, its layers shared evenly among so many ``gpus``.
+
+    ``repacked``: the types that the CPU copies. Raises UnsupportedModel for a cache that llama.cpp
+    would refuse.
+    """
+    context = context_of(options)
+    weights, layers = size.weights, size.layers
+    count = len(weights.layers)
+    wanted = count + 1 if options.n_gpu_layers < 0 else options.n_gpu_layers
+    first = count if not gpus else max(count + 1 - wanted, 0)  # the output is the last of all
+    moves_output = bool(gpus) and wanted > 0
+    caches = [llama_cpp_bytes(each, context) for each in layers.layers] if layers else [0] * count
+    host = weights.tables + sum(weights.layers[:first]) + (0 if moves_output else weights.output)
+    ram = Share(
+        device=RAM,
+        weights=Interval.around(host + size.header_bytes, weights.doubt),
+        copies=_copied(weights, first, repacked) if options.use_mmap else 0,
+        cache=sum(caches[:first]),
+        compute=_touched(size, context, options),
+        overhead=_process(size),
+    )
+    moved = sum(weights.layers[first:]) + weights.output + weights.tied if moves_output else 0
+    return Footprint(
+        context_tokens=context.context_tokens // context.sequences,
+        sequences=context.sequences,
+        shares=(
+            ram,
+            *(
+                Share(
+                    device=f"vram:{index}",
+                    weights=Interval.around(moved // gpus, weights.doubt),
+                    cache=sum(caches[first:]) // gpus,
+                    compute=_reserved(size, context, options),
+                    overhead=_CUDA_CONTEXT,
+                )
+                for index in range(gpus if moves_output else 0)
+            ),
+        ),
+        notes=size.notes,
+    )
+
+
+def context_of(options: LlamaCppOptions) -> LlamaContext:
+    """The context that the llama-cpp backend makes for these options."""
+    return LlamaContext(
+        context_tokens=options.n_ctx,
+        sequences=options.n_seq_max,
+        ubatch_tokens=min(options.n_ubatch, options.n_batch, options.n_ctx),
+        swa_full=True,
+        key_type=options.type_k,
+        value_type=options.type_v,
+    )
+
+
+def _copied(weights: Weights, first: int, repacked: frozenset[str]) -> int:
+    """Bytes of the matrices in main memory that are there twice."""
+    share = sum(weights.layers[:first]) / max(1, sum(weights.layers))
+    return round(sum(each for name, each in weights.types.items() if name in repacked) * share)
+
+
+def _process(size: ModelSize) -> Interval:
+    vocab = size.layers.vocab if size.layers else 0
+    return _PROCESS + Interval(_TOKEN.low * vocab, _TOKEN.high * vocab)
+
+
+def _reserved(size: ModelSize, context: LlamaContext, options: LlamaCppOptions) -> Interval:
+    """Buffers for a micro-batch of tokens that all want their logits, set apart whole.
+
+    n_ubatch × (n_vocab + n_embd) × 4 bytes; without flash attention the scores of one layer on
+    top, n_head × n_kv × n_ubatch × 4.
+    """
+    if size.layers is None:
+        return NOTHING
+    tokens = context.ubatch_tokens
+    numbers = tokens * (size.layers.vocab + size.layers.hidden)
+    if options.flash_attn == "off":
+        numbers += size.layers.heads * context.context_tokens * tokens
+    return Interval.around(numbers * _F32, _RESERVED_SHARE)
+
+
+def _touched(size: ModelSize, context: LlamaContext, options: LlamaCppOptions) -> Interval:
+    """The pages of these buffers that a prompt writes to: one row of logits, not all."""
+    if size.layers is None:
+        return NOTHING
+    tokens = context.ubatch_tokens
+    most = tokens * (2 * size.inner + 6 * size.layers.hidden)
+    scores = size.layers.heads * context.context_tokens * tokens
+    low = tokens * size.inner
+    if options.flash_attn == "off":
+        low, most = low + scores // 4, most + scores
+    return Interval(low * _F32, (most + context.sequences * size.layers.vocab) * _F32)

@@ -1,0 +1,15 @@
+"""What work is a model asked to have memory for?"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """Sequences of tokens that are in memory at once."""
+
+    context_tokens: int
+    """Of each sequence: prompt and generated tokens together."""
+    prompt_tokens: int
+    """Of these, read in one piece."""
+    sequences: int = 1

@@ -1,0 +1,111 @@
+"""How does a wish become a loaded model: as it is said, or in the best way that fits?"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from pytest_llmperf.backends import Backend, BackendOptions
+from pytest_llmperf.fit.before_load import (
+    DoesNotFit,
+    Rejected,
+    expect,
+    require_fit,
+    require_room_at_most,
+    room_now,
+)
+from pytest_llmperf.fit.ladder import ladder
+from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.measure import Instruments
+from pytest_llmperf.models import ModelSpec
+from pytest_llmperf.options import Settings
+from pytest_llmperf.report.progress import Progress
+from pytest_llmperf.wish import PerfError, Unmet, Wish, explained, showing, turn
+from pytest_llmperf.worker.errors import WorkerError, is_out_of_memory
+from pytest_llmperf.worker.loading import Loading, choose, prepare
+from pytest_llmperf.worker.pool import LoadedModel, WorkerPool
+
+
+@dataclass
+class Loader:
+    """What loads need of a run."""
+
+    settings: Settings
+    hardware: Hardware
+    pool: WorkerPool
+    instruments: Instruments
+    progress: Progress
+
+    def load(self, wish: Wish, timeout_s: float) -> LoadedModel:
+        """A loaded model. Raises Unmet, PerfError."""
+        if wish.fit:
+            return self._load_what_fits(wish, timeout_s)
+        loading = self.prepare("load_model", wish, timeout_s)
+        what = f"{loading.backend.name} loads {loading.spec.source}"
+        with explained(), showing(self.progress, what) as say, turn(say):
+            return self.pool.load(loading, say)
+
+    def prepare(self, caller: str, wish: Wish, timeout_s: float) -> Loading:
+        """Find the backend and the model's files, and build them if they are synthetic.
+
+        Raises Unmet, PerfError.
+        """
+        spec, backend, options = self._understand(caller, wish)
+        with explained():
+            require_room_at_most(spec, backend, options, self.hardware)
+        return self._find(spec, backend, options, timeout_s)
+
+    def _understand(self, caller: str, wish: Wish) -> tuple[ModelSpec, Backend, BackendOptions]:
+        """Which model, engine and options are meant."""
+        try:
+            source = os.fspath(wish.source) if wish.source else self.settings.model
+        except TypeError:
+            raise PerfError(
+                f"{caller}: source must be text or a path, not {wish.source!r}"
+            ) from None
+        backend_name = wish.backend or self.settings.backend
+        if source is None or backend_name is None:
+            missing = "source" if source is None else "backend"
+            option = "--llmperf-model" if source is None else "--llmperf-backend"
+            raise PerfError(f"{caller}: give {missing}=…, or run with {option}=…")
+        with explained():
+            backend, options = choose(backend_name, wish.options)
+            return ModelSpec(source, wish.quantization, wish.seed), backend, options
+
+    def _find(
+        self, spec: ModelSpec, backend: Backend, options: BackendOptions, timeout_s: float
+    ) -> Loading:
+        what = f"{backend.name} loads {spec.source}"
+        with explained(), showing(self.progress, what) as say, turn(say):
+            return prepare(
+                spec,
+                backend,
+                options,
+                timeout_s=timeout_s,
+                progress=lambda stage, part: say(f"{stage} {part:.0%}"),
+            )
+
+    def _load_what_fits(self, wish: Wish, timeout_s: float) -> LoadedModel:
+        """By arithmetic, and by trying where that is not sure. Raises Unmet if nothing fits."""
+        spec, backend, options = self._understand("load_model", wish)
+        self.pool.make_room()
+        files = None if spec.is_synthetic else self._find(spec, backend, options, timeout_s).files
+        room = room_now(self.hardware)
+        rejected: list[Rejected] = []
+        with explained():
+            for rung in ladder(spec, files, backend, options, wish.options, room):
+                try:
+                    require_fit(expect(rung.spec, files, rung.options, room))
+                    loading = self._find(rung.spec, backend, rung.options, timeout_s)
+                    what = f"{backend.name} tries {rung.words}"
+                    with showing(self.progress, what) as say, turn(say):
+                        model = self.pool.load(loading, say)
+                except (DoesNotFit, WorkerError) as error:
+                    if isinstance(error, WorkerError) and not is_out_of_memory(error):
+                        raise PerfError(str(error)) from None
+                    rejected.append(Rejected(what=rung.words, why=str(error).partition("\n")[0]))
+                    continue
+                self.instruments.chose(loading, rung.words, rejected)
+                return model
+        told = "; ".join(f"{each.what}: {each.why}" for each in rejected)
+        raise Unmet(f"{spec.source} fits in no way: {told}")

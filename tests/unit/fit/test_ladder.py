@@ -1,0 +1,79 @@
+"""In which order is a model tried, and is what was asked for left alone?"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_llmperf.backends import find_backend, read_options
+from pytest_llmperf.fit import ladder as module
+from pytest_llmperf.fit.ladder import ladder
+from pytest_llmperf.fit.room import Room
+from pytest_llmperf.models import ModelSpec
+from tests.unit.fit.models import GIB
+
+CPU = Room(name="test", ram=64 * GIB)
+CARD = Room(name="test", ram=64 * GIB, vram=(8 * GIB,))
+
+
+def words(
+    backend: str, room: Room, *, quantization: str | None = None, **given: object
+) -> list[str]:
+    adapter = find_backend(backend)
+    spec = ModelSpec("synthetic:mistral-7b", quantization)
+    rungs = ladder(spec, None, adapter, read_options(adapter, given), given, room)
+    return [each.words for each in rungs]
+
+
+@pytest.fixture
+def gpu_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines that would use a GPU."""
+    monkeypatch.setattr(module, "gpus_used", lambda _options, room: len(room.vram))
+    monkeypatch.setattr("pytest_llmperf.fit.before_load.gpus_used", lambda *_: 1)
+
+
+def test_on_a_cpu_types_get_smaller_and_then_the_context() -> None:
+    assert words("llama-cpp", CPU) == [
+        "F16, on the CPU",
+        "Q8_0, on the CPU",
+        "Q4_K_M, on the CPU",
+        "Q4_K_M, on the CPU, 1024 tokens of context",
+        "Q4_K_M, on the CPU, 512 tokens of context",
+    ]
+
+
+@pytest.mark.usefixtures("gpu_build")
+def test_with_a_gpu_all_layers_come_first_then_some_then_none() -> None:
+    found = words("llama-cpp", CARD)
+    assert found[:3] == [f"{kind}, all layers on the GPU" for kind in ("F16", "Q8_0", "Q4_K_M")]
+    assert found[3].startswith("Q4_K_M, ")
+    assert found[3].endswith(" layers on the GPU")
+    assert found[4] == "Q4_K_M, on the CPU"
+
+
+def test_what_was_asked_for_is_not_changed() -> None:
+    assert words("llama-cpp", CPU, quantization="Q6_K", n_ctx=4096) == ["Q6_K, on the CPU"]
+
+
+@pytest.mark.usefixtures("gpu_build")
+def test_layers_that_were_asked_for_stay() -> None:
+    found = words("llama-cpp", CARD, quantization="Q6_K", n_gpu_layers=20)
+    assert found == ["Q6_K, 20 layers on the GPU"]
+
+
+def test_transformers_goes_from_four_bytes_to_two() -> None:
+    assert words("transformers", CPU) == ["F32, on the CPU", "BF16, on the CPU"]
+
+
+def test_transformers_makes_a_file_smaller_in_memory() -> None:
+    adapter = find_backend("transformers")
+    spec = ModelSpec("some/folder")
+    rungs = list(ladder(spec, None, adapter, read_options(adapter, {}), {}, CPU))
+    assert [each.words for each in rungs] == ["on the CPU", "as bfloat16 on the CPU"]
+    asked = {"dtype": "float32"}
+    (only,) = ladder(spec, None, adapter, read_options(adapter, asked), asked, CPU)
+    assert only.words == "on the CPU"
+
+
+def test_another_engine_is_loaded_as_asked() -> None:
+    (only,) = words("fake", CPU)
+    assert only == "fake as asked"
