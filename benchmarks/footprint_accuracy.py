@@ -112,7 +112,7 @@ def take(bench: Workbench, case: Case) -> Result | None:
         prompt_tokens=case.prompt_tokens,
         sequences=case.batch,
     )
-    footprint = footprint_of(spec, seen.files, loading.options, 0, load)
+    footprint = footprint_of(spec, seen.files, loading.options, (), load)
     assert footprint is not None
     return Result(
         case=case,

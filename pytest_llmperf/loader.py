@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pytest_llmperf.backends import Backend, BackendOptions
 from pytest_llmperf.fit.before_load import (
@@ -14,10 +14,11 @@ from pytest_llmperf.fit.before_load import (
     require_room_at_most,
     room_now,
 )
-from pytest_llmperf.fit.ladder import ladder
+from pytest_llmperf.fit.ladder import Rung, ladder
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.measure import Instruments
-from pytest_llmperf.models import ModelSpec
+from pytest_llmperf.models import ModelFiles, ModelSpec
+from pytest_llmperf.models.errors import NoSpace
 from pytest_llmperf.options import Settings
 from pytest_llmperf.report.progress import Progress
 from pytest_llmperf.wish import PerfError, Unmet, Wish, explained, showing, turn
@@ -35,6 +36,8 @@ class Loader:
     pool: WorkerPool
     instruments: Instruments
     progress: Progress
+    _chosen: dict[str, Loading] = field(default_factory=dict)
+    """What was loaded for a wish that something fits."""
 
     def load(self, wish: Wish, timeout_s: float) -> LoadedModel:
         """A loaded model. Raises Unmet, PerfError."""
@@ -53,7 +56,7 @@ class Loader:
         spec, backend, options = self._understand(caller, wish)
         with explained():
             require_room_at_most(spec, backend, options, self.hardware)
-        return self._find(spec, backend, options, timeout_s)
+            return self._find(spec, backend, options, timeout_s)
 
     def _understand(self, caller: str, wish: Wish) -> tuple[ModelSpec, Backend, BackendOptions]:
         """Which model, engine and options are meant."""
@@ -76,7 +79,7 @@ class Loader:
         self, spec: ModelSpec, backend: Backend, options: BackendOptions, timeout_s: float
     ) -> Loading:
         what = f"{backend.name} loads {spec.source}"
-        with explained(), showing(self.progress, what) as say, turn(say):
+        with showing(self.progress, what) as say, turn(say):
             return prepare(
                 spec,
                 backend,
@@ -86,26 +89,41 @@ class Loader:
             )
 
     def _load_what_fits(self, wish: Wish, timeout_s: float) -> LoadedModel:
-        """By arithmetic, and by trying where that is not sure. Raises Unmet if nothing fits."""
+        """By arithmetic, and by trying where that is not sure. Raises Unmet if nothing fits.
+
+        Asked for again, what was chosen then is taken, as long as its worker is there.
+        """
         spec, backend, options = self._understand("load_model", wish)
+        before = self._chosen.get(repr(wish))
+        if before is not None and self.pool.has(before):
+            return self.pool.load(before)
         self.pool.make_room()
-        files = None if spec.is_synthetic else self._find(spec, backend, options, timeout_s).files
-        room = room_now(self.hardware)
-        rejected: list[Rejected] = []
         with explained():
-            for rung in ladder(spec, files, backend, options, wish.options, room):
+            files = None
+            if not spec.is_synthetic:
+                files = self._find(spec, backend, options, timeout_s).files
+            rungs = ladder(spec, files, backend, options, wish.options, room_now(self.hardware))
+            rejected: list[Rejected] = []
+            for rung in rungs:
                 try:
-                    require_fit(expect(rung.spec, files, rung.options, room))
-                    loading = self._find(rung.spec, backend, rung.options, timeout_s)
-                    what = f"{backend.name} tries {rung.words}"
-                    with showing(self.progress, what) as say, turn(say):
-                        model = self.pool.load(loading, say)
-                except (DoesNotFit, WorkerError) as error:
+                    loading, model = self._try(rung, files, backend, timeout_s)
+                except (DoesNotFit, NoSpace, WorkerError) as error:
                     if isinstance(error, WorkerError) and not is_out_of_memory(error):
-                        raise PerfError(str(error)) from None
+                        raise
                     rejected.append(Rejected(what=rung.words, why=str(error).partition("\n")[0]))
                     continue
+                self._chosen[repr(wish)] = loading
                 self.instruments.chose(loading, rung.words, rejected)
                 return model
         told = "; ".join(f"{each.what}: {each.why}" for each in rejected)
         raise Unmet(f"{spec.source} fits in no way: {told}")
+
+    def _try(
+        self, rung: Rung, files: ModelFiles | None, backend: Backend, timeout_s: float
+    ) -> tuple[Loading, LoadedModel]:
+        """Raises DoesNotFit, NoSpace, WorkerError."""
+        require_fit(expect(rung.spec, files, rung.options, room_now(self.hardware)))
+        loading = self._find(rung.spec, backend, rung.options, timeout_s)
+        what = f"{backend.name} tries {rung.words}"
+        with showing(self.progress, what) as say, turn(say):
+            return loading, self.pool.load(loading, say)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -36,13 +36,13 @@ CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"
 class LlamaCppOptions(BackendOptions, frozen=True, kw_only=True):
     """Options of ``load_model(..., backend="llama-cpp")``, named as llama.cpp names them."""
 
-    n_ctx: int = 2048
+    n_ctx: Annotated[int, msgspec.Meta(ge=1)] = 2048
     """Context in tokens: prompt and generated tokens of all sequences together."""
-    n_seq_max: int = 1
+    n_seq_max: Annotated[int, msgspec.Meta(ge=1)] = 1
     """Sequences decoded at once; each has an equal share of ``n_ctx``."""
-    n_batch: int = 2048
+    n_batch: Annotated[int, msgspec.Meta(ge=1)] = 2048
     """Prompt tokens handed over at once."""
-    n_ubatch: int = 512
+    n_ubatch: Annotated[int, msgspec.Meta(ge=1)] = 512
     """Prompt tokens computed at once."""
     n_threads: int | None = None
     """Threads that decode; None: the cores this process may use."""

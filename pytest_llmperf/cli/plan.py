@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from pytest_llmperf.backends.llama_cpp import CacheType
 from pytest_llmperf.backends.registry import BackendError
 from pytest_llmperf.cli.answer import NOTHING, USAGE, complain, print_json, say, wrapped
 from pytest_llmperf.models.errors import ModelError, ModelUnavailable
@@ -51,6 +52,16 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--context", action="append", type=_tokens, metavar="N", help="in tokens; repeatable"
     )
     parser.add_argument("--sequences", type=_tokens, default=1, metavar="N", help="at once (1)")
+    parser.add_argument(
+        "--cache-type",
+        default="f16",
+        choices=get_args(CacheType),
+        metavar="T",
+        help="of llama-cpp's keys and values, such as q8_0 (f16)",
+    )
+    parser.add_argument(
+        "--no-flash-attention", action="store_true", help="count the scores of attention"
+    )
     parser.add_argument("--vram", action="append", type=_size, metavar="GIB", help="of each GPU")
     parser.add_argument("--ram", type=_size, metavar="GIB", help="main memory that is free")
     parser.add_argument("--bandwidth", type=_size, metavar="GB/S", help="of that memory, in 10⁹")
@@ -78,6 +89,8 @@ def _run(options: argparse.Namespace) -> int:
     from pytest_llmperf.fit.wanted import pick, read_budget
 
     engine = find_engine(options.backend)
+    if options.cache_type != "f16" and engine.name != "llama-cpp":
+        raise ValueError(f"--cache-type is llama-cpp's: {engine.name} has no such choice.")
     budget = read_budget(options.budget) if options.budget is not None else ()
     subject = find_subject(options.model)
     sizes = subject.sizes(engine, tuple(options.quantization or ()))
@@ -111,6 +124,8 @@ def _loads(subject: Subject, options: argparse.Namespace) -> list[Load]:
             context_tokens=each,
             prompt_tokens=min(_PROMPT_TOKENS, each),
             sequences=options.sequences,
+            cache_type=options.cache_type,
+            flash_attention=not options.no_flash_attention,
         )
         for each in contexts or [longest]
     ]

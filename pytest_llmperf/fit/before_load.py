@@ -9,12 +9,12 @@ import msgspec
 from pytest_llmperf.backends import Backend, BackendOptions
 from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
 from pytest_llmperf.backends.transformers import TransformersOptions
+from pytest_llmperf.fit.devices import Devices, largest
 from pytest_llmperf.fit.footprint import Footprint
-from pytest_llmperf.fit.gpu_support import gpus_used
+from pytest_llmperf.fit.gpu_support import gpu_shares
 from pytest_llmperf.fit.llama_cpp import llama_cpp_footprint
 from pytest_llmperf.fit.load import Load
 from pytest_llmperf.fit.model_size import (
-    STORED_BYTES,
     ModelSize,
     scaled,
     size_as_gguf,
@@ -27,12 +27,16 @@ from pytest_llmperf.fit.transformers import transformers_footprint
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.memory import address_space_limit_bytes, from_linux
 from pytest_llmperf.models import ModelFiles, ModelSpec
+from pytest_llmperf.models.config import read_config
 from pytest_llmperf.models.errors import ModelError
+from pytest_llmperf.models.layers import MOST_LAYERS
 from pytest_llmperf.models.synthetic import named_config
 
 USUAL = Load(context_tokens=640, prompt_tokens=512)
 """For engines whose cache grows with the work, which nobody has stated yet at the load."""
 _DTYPE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+_BYTES = {"F32": 4.0, "BF16": 2.0, "F16": 2.0}
+"""Of types that torch keeps or converts; all others stay as they are."""
 
 
 class DoesNotFit(Exception):
@@ -65,7 +69,10 @@ def expect(
 
     ``files`` None: of a synthetic model that is not built yet.
     """
-    footprint = footprint_of(spec, files, options, gpus_used(options, room))
+    if isinstance(options, TransformersOptions) and options.device_map is not None:
+        footprint = _shared(spec, files, options, room)
+    else:
+        footprint = footprint_of(spec, files, options, gpu_shares(options, room))
     if footprint is None:
         return None
     found = preflight(footprint, room)
@@ -114,32 +121,49 @@ def footprint_of(
     spec: ModelSpec,
     files: ModelFiles | None,
     options: BackendOptions,
-    gpus: int,
+    shares: tuple[float, ...] = (),
     load: Load = USUAL,
+    gpu_layers: int = MOST_LAYERS,
 ) -> Footprint | None:
-    """Footprint of a model with these options on ``gpus`` GPUs; None: nothing is known of it.
+    """Footprint of a model with these options; None: nothing is known of it.
 
-    ``load``: for engines whose cache grows with the work.
+    ``shares``: of each GPU; ``load`` and ``gpu_layers``: for engines whose options do not say it.
     """
     try:
         match options:
             case LlamaCppOptions():
-                return llama_cpp_footprint(_size_in_gguf(spec, files), options, gpus)
+                return llama_cpp_footprint(_size_in_gguf(spec, files), options, shares)
             case TransformersOptions():
-                stored = _stored_bytes(spec, files)
-                element_bytes = _DTYPE_BYTES.get(options.dtype, stored)
-                size = _size_in_folder(spec, files, stored)
+                stored, element_bytes = _bytes_in_memory(spec, files, options.dtype)
+                size = _size_in_folder(spec, files, stored or element_bytes)
                 return transformers_footprint(
-                    scaled(size, element_bytes / stored),
+                    scaled(size, element_bytes / stored) if stored else size,
                     load,
                     element_bytes=element_bytes,
                     eager=options.attn_implementation == "eager",
-                    on_gpu=gpus > 0,
+                    devices=Devices(gpu_layers=gpu_layers, shares=shares),
                 )
             case _:
                 return None
     except ModelError:  # what is wrong with it, the load says
         return None
+
+
+def _shared(
+    spec: ModelSpec, files: ModelFiles | None, options: BackendOptions, room: Room
+) -> Footprint | None:
+    """Where accelerate shares the layers: as many on GPUs as fit there."""
+    shares = gpu_shares(options, room)
+    only_gpus = msgspec.structs.replace(room, ram=None)
+
+    def on(layers: int) -> Footprint | None:
+        return footprint_of(spec, files, options, shares, gpu_layers=layers)
+
+    def fits(layers: int) -> bool:
+        found = on(layers)
+        return found is not None and preflight(found, only_gpus).fit is Fit.YES
+
+    return on(largest(fits, MOST_LAYERS) if on(0) is not None else 0)
 
 
 def _size_in_gguf(spec: ModelSpec, files: ModelFiles | None) -> ModelSize:
@@ -154,7 +178,21 @@ def _size_in_folder(spec: ModelSpec, files: ModelFiles | None, stored: float) ->
     return size_as_loaded(named_config(spec)[1], stored)
 
 
-def _stored_bytes(spec: ModelSpec, files: ModelFiles | None) -> float:
-    """Of a weight in the files."""
-    kind = next(iter(files.type_mix)) if files else (spec.quantization or "BF16")
-    return STORED_BYTES.get(kind, 2)
+def _bytes_in_memory(
+    spec: ModelSpec, files: ModelFiles | None, dtype: str
+) -> tuple[float | None, float]:
+    """Of a weight in the files, and of a weight, an activation and a cached number in memory.
+
+    The first is None where weights stay as they are stored: packed by a quantizer. ``auto`` is
+    what the config says, and only without that what is stored.
+    """
+    if files is None:
+        stored: float | None = _BYTES.get(spec.quantization or "", 2.0)
+        said = None
+    else:
+        config = read_config(Path(files.path) / "config.json").values
+        is_packed = config.get("quantization_config") is not None
+        stored = None if is_packed else _BYTES.get(next(iter(files.type_mix)))
+        said = config.get("dtype") or config.get("torch_dtype")
+    asked = _DTYPE_BYTES.get(str(said) if dtype == "auto" else dtype)
+    return stored, asked or stored or 2.0

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
+from pytest_llmperf.fit.devices import Devices
 from pytest_llmperf.fit.footprint import Footprint
 from pytest_llmperf.fit.llama_cpp import llama_cpp_footprint
 from pytest_llmperf.fit.load import Load
@@ -20,15 +21,6 @@ _ELEMENT_BYTES = {"F32": 4.0, "BF16": 2.0, "INT8": 1.005, "NF4": 0.5625, "INT4":
 """Of a weight of a matrix, scales included: a float32 for each 64 (NF4) or 32 (INT4) weights."""
 _ACTIVATION_BYTES = {"F32": 4.0}
 _UBATCH_TOKENS = 512
-
-
-class Devices(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model is shared among devices."""
-
-    gpus: int = 0
-    """Of equal size."""
-    gpu_layers: int = 0
-    """So many of the last layers, the output counted as one of them, are on GPUs."""
 
 
 Sizer = Callable[[ModelConfig, str], ModelSize]
@@ -50,6 +42,7 @@ class PlannedEngine(msgspec.Struct, frozen=True, kw_only=True):
     can_split: bool = False
     """Whether some of the layers can be on GPUs and others not."""
     needs_gpu: bool = False
+    cpu_only: bool = False
 
 
 def _in_llama_cpp(size: ModelSize, quantization: str, load: Load, devices: Devices) -> Footprint:
@@ -59,8 +52,11 @@ def _in_llama_cpp(size: ModelSize, quantization: str, load: Load, devices: Devic
         n_seq_max=load.sequences,
         n_ubatch=_UBATCH_TOKENS,
         n_gpu_layers=devices.gpu_layers,
+        flash_attn="on" if load.flash_attention else "off",
+        type_k=load.cache_type,
+        type_v=load.cache_type,
     )
-    return llama_cpp_footprint(size, options, devices.gpus)
+    return llama_cpp_footprint(size, options, devices.shares)
 
 
 def _in_transformers(size: ModelSize, quantization: str, load: Load, devices: Devices) -> Footprint:
@@ -68,7 +64,8 @@ def _in_transformers(size: ModelSize, quantization: str, load: Load, devices: De
         size,
         load,
         element_bytes=_ACTIVATION_BYTES.get(quantization, 2.0),
-        on_gpu=devices.gpus > 0,
+        eager=not load.flash_attention,
+        devices=devices,
     )
 
 
@@ -108,6 +105,7 @@ ENGINES = {
             known=("F32", "BF16", "INT8", "NF4"),
             size=_in_one_type,
             footprint=_in_transformers,
+            can_split=True,
         ),
         PlannedEngine(
             name="onnxruntime",
@@ -115,6 +113,7 @@ ENGINES = {
             known=("F32", "INT4"),
             size=_in_one_type,
             footprint=_in_onnxruntime,
+            cpu_only=True,
         ),
         PlannedEngine(
             name="vllm",

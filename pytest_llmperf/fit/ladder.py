@@ -14,8 +14,8 @@ from pytest_llmperf.backends import Backend, BackendOptions
 from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
 from pytest_llmperf.backends.transformers import TransformersOptions
 from pytest_llmperf.fit.before_load import expect
-from pytest_llmperf.fit.gpu_support import gpus_used
-from pytest_llmperf.fit.placement import largest
+from pytest_llmperf.fit.devices import largest
+from pytest_llmperf.fit.gpu_support import gpu_shares
 from pytest_llmperf.fit.preflight import MARGIN_SHARE, Fit
 from pytest_llmperf.fit.room import Room
 from pytest_llmperf.models import ModelFiles, ModelSpec
@@ -75,7 +75,7 @@ def _llama_cpp(
     specs = _types(spec, LLAMA_CPP_TYPES)
     last = specs[-1]
     on_cpu = specs
-    if gpus_used(options, room):
+    if gpu_shares(options, room):
         layers = "all" if options.n_gpu_layers < 0 else options.n_gpu_layers
         for each in specs:
             yield _rung(each, options, f"{layers} layers on the GPU")
@@ -97,15 +97,18 @@ def _llama_cpp(
 def _most_layers(
     spec: ModelSpec, files: ModelFiles | None, options: LlamaCppOptions, room: Room
 ) -> LlamaCppOptions | None:
-    """The most layers on the GPU that surely fit; None: not one does."""
+    """The most layers on GPUs that surely fit there, but not all; None: not one does."""
+    only_gpus = msgspec.structs.replace(room, ram=None)
 
     def fits(layers: int) -> bool:
         tried = msgspec.structs.replace(options, n_gpu_layers=layers)
-        found = expect(spec, files, tried, room)
+        found = expect(spec, files, tried, only_gpus)
         return found is not None and found.fit is Fit.YES
 
     layers = largest(fits, MOST_LAYERS)
-    return msgspec.structs.replace(options, n_gpu_layers=layers) if layers else None
+    if layers in (0, MOST_LAYERS):  # none, or all, which was tried before
+        return None
+    return msgspec.structs.replace(options, n_gpu_layers=layers)
 
 
 def _transformers(
@@ -116,7 +119,7 @@ def _transformers(
     room: Room,
 ) -> Iterator[Rung]:
     specs = _types(spec, TRANSFORMERS_TYPES)
-    where = "GPU" if gpus_used(options, room) else "CPU"
+    where = "GPU" if gpu_shares(options, room) else "CPU"
     for each in specs:
         yield _rung(each, options, f"on the {where}")
     smaller = options
@@ -139,7 +142,7 @@ def _max_memory(
     found = expect(spec, files, options, room)
     if found is None or not room.vram:
         return None
-    (share,) = found.footprint.gpus
+    share = found.footprint.gpus[0]
     beside = share.total.high - share.weights.high
     allowed = [
         f"{index}={round((vram * (1 - MARGIN_SHARE) - beside) / _MIB)}MiB"

@@ -28,10 +28,10 @@ _RESERVED_SHARE = 0.1  # by which a build's buffers may differ from the formula
 def llama_cpp_footprint(
     size: ModelSize,
     options: LlamaCppOptions,
-    gpus: int = 0,
+    shares: tuple[float, ...] = (),
     repacked: frozenset[str] = REPACKED,
 ) -> Footprint:
-    """Footprint of a model, its layers shared evenly among so many ``gpus``.
+    """Footprint of a model, its layers on GPUs divided into ``shares``; none: all on the CPU.
 
     ``repacked``: the types that the CPU copies. Raises UnsupportedModel for a cache that llama.cpp
     would refuse.
@@ -40,10 +40,11 @@ def llama_cpp_footprint(
     weights, layers = size.weights, size.layers
     count = len(weights.layers)
     wanted = count + 1 if options.n_gpu_layers < 0 else options.n_gpu_layers
-    first = count if not gpus else max(count + 1 - wanted, 0)  # the output is the last of all
-    moves_output = bool(gpus) and wanted > 0
-    caches = [llama_cpp_bytes(each, context) for each in layers.layers] if layers else [0] * count
+    moves_output = bool(shares) and wanted > 0
+    first = max(count + 1 - wanted, 0) if moves_output else count  # the output is the last of all
+    caches = [llama_cpp_bytes(each, context) for each in layers.layers] if layers else []
     host = weights.tables + sum(weights.layers[:first]) + (0 if moves_output else weights.output)
+    moved = sum(weights.layers[first:]) + weights.output + weights.tied
     ram = Share(
         device=RAM,
         weights=Interval.around(host + size.header_bytes, weights.doubt),
@@ -52,23 +53,21 @@ def llama_cpp_footprint(
         compute=_touched(size, context, options),
         overhead=_process(size),
     )
-    moved = sum(weights.layers[first:]) + weights.output + weights.tied if moves_output else 0
+    gpus = (
+        Share(
+            device=f"vram:{index}",
+            weights=Interval.around(moved * share, weights.doubt),
+            cache=round(sum(caches[first:]) * share),
+            compute=_reserved(size, context, options),
+            overhead=_CUDA_CONTEXT,
+        )
+        for index, share in enumerate(shares if moves_output else ())
+        if share
+    )
     return Footprint(
         context_tokens=context.context_tokens // context.sequences,
         sequences=context.sequences,
-        shares=(
-            ram,
-            *(
-                Share(
-                    device=f"vram:{index}",
-                    weights=Interval.around(moved // gpus, weights.doubt),
-                    cache=sum(caches[first:]) // gpus,
-                    compute=_reserved(size, context, options),
-                    overhead=_CUDA_CONTEXT,
-                )
-                for index in range(gpus if moves_output else 0)
-            ),
-        ),
+        shares=(ram, *gpus),
         notes=size.notes,
     )
 

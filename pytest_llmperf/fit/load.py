@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from pytest_llmperf.backends.llama_cpp import CacheType
+
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Sequences of tokens that are in memory at once."""
@@ -13,3 +15,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     """Of these, read in one piece."""
     sequences: int = 1
+    cache_type: CacheType = "f16"
+    """Of keys and values, where the engine takes one."""
+    flash_attention: bool = True
+    """Whether scores need no buffer."""

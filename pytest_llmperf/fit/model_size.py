@@ -29,8 +29,6 @@ from pytest_llmperf.models.weights import (
 
 _ENTRY_BYTES = 24
 """Of a token in a GGUF header: the lengths of its text, the text, a score, a type."""
-STORED_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
-"""Bytes of a weight by the type's name in safetensors files."""
 
 
 class ModelSize(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,8 +131,7 @@ def _size_of_folder(files: ModelFiles) -> ModelSize:
     plain = Weights(tables=0, layers=(files.weight_bytes,), output=0, types={})
     if layers is None:
         return ModelSize(weights=plain, layers=None, notes=notes)
-    stored = STORED_BYTES.get(next(iter(files.type_mix)), 2)
-    spread = weights_as_loaded(config, stored)
+    spread = weights_as_loaded(config, 2.0)
     found = ModelSize(weights=spread, layers=layers, inner=inner_length(config, layers))
     return scaled(found, files.weight_bytes / spread.total)
 

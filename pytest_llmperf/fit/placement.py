@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
-from pytest_llmperf.fit.engines import Devices, PlannedEngine
+from pytest_llmperf.fit.devices import Devices, largest, shares_of
+from pytest_llmperf.fit.engines import PlannedEngine
 from pytest_llmperf.fit.footprint import Footprint
 from pytest_llmperf.fit.load import Load
 from pytest_llmperf.fit.model_size import ModelSize
@@ -27,7 +26,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def where(self) -> str:
-        """``CPU``, ``GPU``, ``2 GPUs``, ``20 of 33 layers on the GPU``."""
+        """``CPU``, ``GPU``, ``2 GPUs``, ``20 of 33 layers on GPU``."""
         if not self.devices.gpus:
             return "CPU"
         gpus = "GPU" if self.devices.gpus == 1 else f"{self.devices.gpus} GPUs"
@@ -44,10 +43,10 @@ def place(
     A tight fit with all layers on GPUs loses against one that surely fits with fewer.
     """
     all_layers = len(size.weights.layers) + 1
-    gpus = len(room.vram) or (1 if room.is_shared else 0)
+    shares = shares_of(room) if room.has_gpu and not engine.cpu_only else ()
 
     def on(layers: int) -> Placement:
-        devices = Devices(gpus=gpus if layers else 0, gpu_layers=layers)
+        devices = Devices(gpu_layers=layers, shares=shares)
         footprint = engine.footprint(size, quantization, load, devices)
         return Placement(
             devices=devices,
@@ -56,7 +55,7 @@ def place(
             preflight=preflight(footprint, room),
         )
 
-    if not gpus:
+    if not shares and not engine.needs_gpu:
         return on(0)
     whole = on(all_layers)
     if whole.preflight.fit is Fit.YES or engine.needs_gpu:
@@ -70,15 +69,3 @@ def place(
             lambda layers: preflight(on(layers).footprint, only_gpus).fit is Fit.YES, all_layers
         )
     return min(on(fewer), whole, key=lambda each: _ORDER[each.preflight.fit])
-
-
-def largest(holds: Callable[[int], bool], limit: int) -> int:
-    """The largest number from 0 to ``limit`` for which it holds, if it does up to there."""
-    low, high = 0, limit
-    while low < high:
-        middle = (low + high + 1) // 2
-        if holds(middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low

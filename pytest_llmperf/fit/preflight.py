@@ -67,9 +67,10 @@ def _places(footprint: Footprint, room: Room) -> Iterator[tuple[Share, int | Non
         yield _together([ram, *gpus]), room.ram, "memory shared with the GPU"
         return
     yield ram, room.ram, "RAM"
-    for index, share in enumerate(gpus):
+    for share in gpus:
+        index = int(share.device.partition(":")[2])
         available = room.vram[index] if index < len(room.vram) else 0
-        yield share, available, "VRAM" if len(gpus) == 1 else f"VRAM on GPU {index}"
+        yield share, available, "VRAM" if len(room.vram) < 2 else f"VRAM on GPU {index}"
 
 
 def _together(shares: list[Share]) -> Share:
@@ -97,18 +98,17 @@ def _fit(share: Share, available: int) -> Fit:
 def _arithmetic(share: Share, footprint: Footprint, available: int, name: str, fit: Fit) -> str:
     """``needs 7.6 GB RAM or more (weights 6.6 + KV 1.0 at 8192 tokens), has 4.0 GB``."""
     needs = share.needed if fit is Fit.NO else share.total.high
+    has = f"{_gb(available)} GB" if available else "none"
     parts = [f"weights {_gb(share.weights.low)}", f"KV {_gb(share.cache)}"]
     rest = share.compute + share.overhead + Interval.exactly(share.copies)
-    if rest.high >= _GIB // 20:
+    if fit is Fit.TIGHT:
         parts.append(f"buffers and engine {_gb_range(rest)}")
     at = f"at {footprint.context_tokens} tokens"
     if footprint.sequences > 1:
         at += f" × {footprint.sequences} sequences"
     verb = "needs" if fit is Fit.NO else "may need"
     more = " or more" if fit is Fit.NO else ""
-    return (
-        f"{verb} {_gb(needs)} GB {name}{more} ({' + '.join(parts)} {at}), has {_gb(available)} GB"
-    )
+    return f"{verb} {_gb(needs)} GB {name}{more} ({' + '.join(parts)} {at}), has {has}"
 
 
 def _gb(size: int) -> str:

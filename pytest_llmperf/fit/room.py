@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import NoReturn
 
 import msgspec
 
-from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.hardware.facts import Accelerator, Hardware
 
 GIB = 1 << 30
 _GB = 10**9
@@ -67,15 +69,36 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
 
 def room_here(hardware: Hardware, cpu: Limits = UNKNOWN, gpu: Limits = UNKNOWN) -> Room:
     """What is free on this machine now; of its GPUs, all of their memory."""
-    gpus = hardware.gpus
+    gpus = visible(hardware.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
     return Room(
         name="here",
         ram=hardware.memory.usable_bytes,
         vram=tuple(each.memory_bytes for each in gpus if each.memory_bytes is not None),
-        is_shared=any(each.integrated for each in gpus),
+        is_shared=bool(gpus) and all(each.integrated for each in gpus),
         cpu_limits=cpu,
         gpu_limits=gpu,
     )
+
+
+def visible(gpus: Sequence[Accelerator], listed: str | None) -> list[Accelerator]:
+    """Those that engines see under ``CUDA_VISIBLE_DEVICES``; None: all.
+
+    Numbers, or the beginnings of UUIDs; what comes after one that is none is not seen. Cards of
+    other makers do not obey it.
+    """
+    cuda = [each for each in gpus if each.kind == "cuda"]
+    if listed is None:
+        return list(gpus)
+    seen = []
+    for name in filter(None, (part.strip() for part in listed.split(","))):
+        if name.isdecimal():
+            found = cuda[int(name) : int(name) + 1]
+        else:
+            found = [each for each in cuda if each.uuid and each.uuid.startswith(name)][:1]
+        if not found:
+            break
+        seen += found
+    return [*seen, *(each for each in gpus if each.kind != "cuda")]
 
 
 def room_of(name: str) -> Room:

@@ -14,6 +14,7 @@ from pytest_llmperf.models.describe import describe_gguf
 from pytest_llmperf.models.errors import ModelNotHere, UnknownQuantization, UnsupportedModel
 from pytest_llmperf.models.hub import find_snapshot
 from pytest_llmperf.models.layers_hf import layers_of_config
+from pytest_llmperf.models.presets import PRESETS, find_preset
 from pytest_llmperf.models.quantization import find_quantization
 from pytest_llmperf.models.spec import HUB, SYNTHETIC, ModelFiles
 
@@ -66,13 +67,16 @@ def find_subject(source: str) -> Subject:
     """
     if source.startswith(HUB):
         return _at(find_snapshot(source), source)
-    name = source.removeprefix(SYNTHETIC)
+    name = source.removeprefix(SYNTHETIC).strip()
+    if name.lower() in catalogue.known():
+        found = catalogue.entry(name.lower())
+        return _of_config(catalogue.find(name), found.title, found.source)
+    if name.lower() in PRESETS:
+        return _of_config(ModelConfig(source, find_preset(name)), name, "a preset of ours")
     path = Path(name).expanduser()
     if path.exists() or path.suffix in (".json", ".gguf"):
         return _at(path, source)
-    config = catalogue.find(name)
-    found = catalogue.entry(name.strip().lower())
-    return _of_config(config, found.title, found.source)
+    return _of_config(catalogue.find(name), name, "")  # refuses it, with the nearest name
 
 
 def _at(path: Path, source: str) -> Subject:

@@ -68,7 +68,7 @@ def _term(part: str) -> Term:
     match = _TERM.fullmatch(part)
     if match is None:
         _refuse(part)
-    name = match["name"].removeprefix("decode_")
+    name = "tps" if match["name"] == "decode_tps" else match["name"]
     if name not in _QUANTITIES:
         near = difflib.get_close_matches(name, _QUANTITIES, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""

@@ -69,7 +69,10 @@ class Instruments(Surroundings):
         expected = expect(loading.spec, loading.files, loading.options, room)
         if expected is not None:
             require_fit(expected)
-            self._expected[loading.key] = expected
+            before = self._expected.get(loading.key, expected)  # of the first of several workers
+            self._expected[loading.key] = msgspec.structs.replace(
+                expected, chosen=before.chosen, rejected=before.rejected
+            )
 
     def chose(self, loading: Loading, what: str, rejected: Sequence[Rejected]) -> None:
         """Keep what was loaded under ``fit=True``, and what was not, for the result."""

@@ -79,6 +79,9 @@ def measure(
         invalid = invalid or roofline.invalid
     if changed is not None:
         findings.append(f"model file changed while it was measured: {changed}")
+    expected = instruments.expected(model.loading)
+    if expected is not None:
+        findings += [f"memory is tight: {reason}" for reason in expected.reasons]
     return Measurement(
         name=name,
         spec=model.loading.spec,
@@ -100,7 +103,7 @@ def measure(
         devices=seen.devices,
         conditions=seen.conditions,
         gpu_conditions=seen.gpu_conditions,
-        expected=instruments.expected(model.loading),
+        expected=expected,
         roofline=roofline,
         clocks=clocks,
         findings=findings,

@@ -29,8 +29,7 @@ _EXPERTS = re.compile(r"\.ffn_\w+_exps\.")
 _TABLES = ("token_embd.", "position_embd.", "token_types.", "per_layer_token_embd.")
 _VECTOR_BYTES = 4  # norms and biases stay in F32
 _INNER = ("moe_intermediate_size", "intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
-_EXPERT_BITS = {"MXFP4_MOE": 4.25}
-"""Of what is kept otherwise than the matrices that every token passes."""
+_MXFP4_BITS = 4.25
 _DOUBT = 0.03
 """More than any published file was off by whose layers are not llama's: test_weights.py."""
 
@@ -103,6 +102,8 @@ def weights_as_gguf(config: ModelConfig, quantization: str) -> Weights:
         return weights_of_tensors(_tensors(config, layers, quantization))
     parameters = parameters_of_config(config)
     of_matrices, of_experts = _bits(config, layers, quantization)
+    # gpt-oss was published with its experts in this type; files of it keep them, whatever the rest.
+    is_mxfp4 = find_quantization(quantization).name == "MXFP4_MOE" or config.model_type == "gpt_oss"
     table = stored_type(
         quantization, Place(part=OUTPUT if layers.tied else TABLE, columns=layers.hidden)
     )
@@ -112,7 +113,7 @@ def weights_as_gguf(config: ModelConfig, quantization: str) -> Weights:
         parameters,
         table_bytes=_bytes(table, parameters.embedding),
         matrix_bits=of_matrices,
-        expert_bits=_EXPERT_BITS.get(find_quantization(quantization).name, of_experts),
+        expert_bits=_MXFP4_BITS if is_mxfp4 else of_experts,
         vector_bits=8 * _VECTOR_BYTES,
         output_bytes=_bytes(output, parameters.output),
         doubt=_DOUBT,

@@ -138,8 +138,6 @@ def _expected(expected: Expectation) -> Iterator[str]:
         low, high = words.size(share.total.low), words.size(share.total.high)
         text = f"{low} to {high} by arithmetic, at {expected.footprint.context_tokens} tokens"
         yield _row("expected", f"{share.device}: {text}")
-    for reason in expected.reasons:
-        yield _row("expected", reason)
     if expected.chosen:
         yield _row("chosen", expected.chosen)
     for each in expected.rejected:

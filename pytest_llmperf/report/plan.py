@@ -43,7 +43,12 @@ def budget_line(budget: Sequence[Term], picked: Planned | None) -> str:
     """Which row meets all demands."""
     asked = ", ".join(each.text for each in budget)
     if picked is None:
-        return f"No row surely meets {asked}."
+        speeds = any(each.name.endswith("tps") for each in budget)
+        why = (
+            " A speed counts if this engine was measured on such a device and the bandwidth is "
+            "known: leave tps out, or plan on the machine itself."
+        )
+        return f"No row surely meets {asked}.{why if speeds else ''}"
     return f"{asked}: {picked.quantization} at {picked.context_tokens} tokens, on {picked.where}."
 
 

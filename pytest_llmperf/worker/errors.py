@@ -17,7 +17,8 @@ _UNPRINTABLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 _OUT_OF_MEMORY = re.compile(
-    "out of memory|OutOfMemory|MemoryError|bad_alloc|(cannot|can't|failed to|unable to) allocate",
+    "out of memory|OutOfMemory|MemoryError|bad_alloc|"
+    "(cannot|can't|failed to|unable to) allocate(?! memory in static TLS)",
     re.IGNORECASE,
 )
 """As Python, torch, CUDA, ggml and the C++ library say it."""

@@ -72,12 +72,16 @@ class WorkerPool:
 
     def load(self, loading: Loading, tick: Tick | None = None) -> LoadedModel:
         """A loaded model, kept from before or fresh. Raises WorkerError."""
-        kept = self._models.get(loading.key)
-        if kept is not None and kept.worker.alive:
+        if self.has(loading):
             self._used.add(loading.key)
-            return kept
+            return self._models[loading.key]
         self.make_room(loading.key)
         return self._start(loading, 0, tick)
+
+    def has(self, loading: Loading) -> bool:
+        """Whether a worker is there that has loaded exactly this."""
+        kept = self._models.get(loading.key)
+        return kept is not None and kept.worker.alive
 
     def make_room(self, key: str = "") -> None:
         """End the workers that this test has not asked for, and the one of ``key``."""

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.engine
 
 FITTING = """
 def test_it(load_model, measure):
-    model = load_model("synthetic:llama-160m", backend="llama-cpp", fit=True, n_ctx=2048)
+    model = load_model("synthetic:llama-160m", backend="llama-cpp", fit=True, n_ctx=2048,
+                       n_gpu_layers=0)
     measure(model, prompt_tokens=32, new_tokens=8)
 """
 

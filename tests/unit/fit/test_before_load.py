@@ -14,10 +14,14 @@ from pytest_llmperf.fit.before_load import DoesNotFit, expect, require_fit, requ
 from pytest_llmperf.fit.preflight import Fit
 from pytest_llmperf.fit.room import Room
 from pytest_llmperf.hardware.detect import detect
-from pytest_llmperf.models import ModelSpec
+from pytest_llmperf.models import ModelFiles, ModelSpec
 from tests.unit.fit.models import GIB
 
 HERE = detect()
+ON_CPU: dict[str, dict[str, object]] = {
+    "llama-cpp": {"n_gpu_layers": 0},
+    "transformers": {"device": "cpu"},
+}
 LLAMA, TRANSFORMERS = find_backend("llama-cpp"), find_backend("transformers")
 SMALL = msgspec.structs.replace(
     HERE, memory=msgspec.structs.replace(HERE.memory, total_bytes=GIB, cgroup_limit_bytes=None)
@@ -35,7 +39,7 @@ def room(ram_gib: float) -> Room:
 def test_the_weights_of_a_model_that_is_not_built_yet_are_known(
     backend: str, quantization: str, least_gib: float
 ) -> None:
-    options = read_options(find_backend(backend), {})
+    options = read_options(find_backend(backend), ON_CPU[backend])
     found = expect(ModelSpec("synthetic:mistral-7b", quantization), None, options, room(64))
     assert found is not None
     assert found.fit is Fit.YES
@@ -44,7 +48,7 @@ def test_the_weights_of_a_model_that_is_not_built_yet_are_known(
 
 def test_a_dtype_in_memory_other_than_that_of_the_file_counts() -> None:
     def weights(dtype: str) -> int:
-        options = read_options(TRANSFORMERS, {"dtype": dtype})
+        options = read_options(TRANSFORMERS, {"dtype": dtype, "device": "cpu"})
         spec = ModelSpec("synthetic:llama-160m", "BF16")
         found = expect(spec, None, options, room(64))
         assert found is not None
@@ -57,18 +61,21 @@ def test_a_dtype_in_memory_other_than_that_of_the_file_counts() -> None:
 def test_what_is_larger_than_the_machine_is_refused_with_the_arithmetic() -> None:
     with pytest.raises(DoesNotFit, match=r"needs 4\.\d GB RAM or more \(weights 4\.1 \+ KV 0\.2"):
         require_room_at_most(
-            ModelSpec("synthetic:mistral-7b"), LLAMA, read_options(LLAMA, {}), SMALL
+            ModelSpec("synthetic:mistral-7b"),
+            LLAMA,
+            read_options(LLAMA, {"n_gpu_layers": 0}),
+            SMALL,
         )
 
 
 def test_a_context_alone_can_be_too_long() -> None:
-    options = read_options(LLAMA, {"n_ctx": 10_000_000})
+    options = read_options(LLAMA, {"n_ctx": 10_000_000, "n_gpu_layers": 0})
     with pytest.raises(DoesNotFit, match="at 10000000 tokens"):
         require_room_at_most(ModelSpec("synthetic:llama-160m"), LLAMA, options, HERE)
 
 
 def test_what_fits_is_let_through() -> None:
-    options = read_options(LLAMA, {})
+    options = read_options(LLAMA, {"n_gpu_layers": 0})
     require_room_at_most(ModelSpec("synthetic:llama-160m"), LLAMA, options, HERE)
 
 
@@ -76,7 +83,7 @@ def test_the_limit_of_the_address_space_counts(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(before_load, "address_space_limit_bytes", lambda: GIB)
     with pytest.raises(DoesNotFit, match=r"has 1\.0 GB"):
         require_room_at_most(
-            ModelSpec("synthetic:mistral-7b"), LLAMA, read_options(LLAMA, {}), HERE
+            ModelSpec("synthetic:mistral-7b"), LLAMA, read_options(LLAMA, {"n_gpu_layers": 0}), HERE
         )
 
 
@@ -90,4 +97,84 @@ def test_a_broken_model_is_left_to_the_load(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"model_type": "llama"}))
     spec = ModelSpec(f"synthetic:{path}", "Q8_0")
-    assert expect(spec, None, read_options(LLAMA, {}), room(1)) is None
+    assert expect(spec, None, read_options(LLAMA, {"n_gpu_layers": 0}), room(1)) is None
+
+
+def folder(path: Path, stored: str, **config: object) -> ModelFiles:
+    """A folder whose weights take 2 MiB in a type."""
+    values = {
+        "model_type": "llama",
+        "vocab_size": 1000,
+        "hidden_size": 256,
+        "intermediate_size": 512,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        **config,
+    }
+    (path / "config.json").write_text(json.dumps(values))
+    return ModelFiles(
+        path=str(path),
+        format="hf",
+        weight_bytes=2 << 20,
+        parameters=1 << 20,
+        bits_per_weight=16.0,
+        type_mix={stored: 1 << 20},
+        quantization=stored,
+        architecture="llama",
+        vocab_size=1000,
+        context_length=512,
+        synthetic=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("stored", "config", "dtype", "mib", "element_bytes"),
+    [
+        ("BF16", {}, "auto", 2, 2),
+        ("BF16", {}, "float32", 4, 4),
+        ("F32", {}, "auto", 2, 4),
+        ("F32", {"torch_dtype": "float16"}, "auto", 1, 2),
+        ("F32", {"dtype": "bfloat16"}, "auto", 1, 2),
+        ("F8_E4M3", {"quantization_config": {}, "dtype": "bfloat16"}, "auto", 2, 2),
+        ("F8_E4M3", {"quantization_config": {}}, "bfloat16", 2, 2),
+        ("I32", {"quantization_config": {}, "dtype": "float16"}, "float32", 2, 4),
+    ],
+)
+def test_packed_weights_stay_and_others_follow_the_dtype(
+    stored: str,
+    config: dict[str, object],
+    dtype: str,
+    mib: int,
+    element_bytes: int,
+    tmp_path: Path,
+) -> None:
+    files = folder(tmp_path, stored, **config)
+    options = read_options(TRANSFORMERS, {"dtype": dtype, "device": "cpu"})
+    found = expect(ModelSpec(str(tmp_path)), files, options, room(64))
+    assert found is not None
+    ram = found.footprint.on("ram")
+    assert ram.weights.low == pytest.approx(mib << 20, abs=16)
+    assert ram.cache == 640 * 2 * 2 * 256 * element_bytes
+
+
+def test_layers_that_accelerate_shares_need_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_llmperf.fit.gpu_support._has", lambda *_: True)
+    both = Room(name="test", ram=64 * GIB, vram=(8 * GIB,))
+    spec = ModelSpec("synthetic:mistral-7b", "BF16")
+    alone = expect(spec, None, read_options(TRANSFORMERS, {}), both)
+    shared = expect(spec, None, read_options(TRANSFORMERS, {"device_map": "auto"}), both)
+    assert alone is not None
+    assert shared is not None
+    assert (alone.fit, shared.fit) == (Fit.NO, Fit.YES)
+    assert 4 * GIB < shared.footprint.on("vram:0").weights.low < 8 * GIB
+
+
+def test_the_gpu_that_is_named_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_llmperf.fit.gpu_support._has", lambda *_: True)
+    two = Room(name="test", ram=64 * GIB, vram=(8 * GIB, 80 * GIB))
+    spec = ModelSpec("synthetic:mistral-7b", "BF16")
+    first = expect(spec, None, read_options(TRANSFORMERS, {"device": "cuda:0"}), two)
+    second = expect(spec, None, read_options(TRANSFORMERS, {"device": "cuda:1"}), two)
+    assert first is not None
+    assert second is not None
+    assert (first.fit, second.fit) == (Fit.NO, Fit.YES)

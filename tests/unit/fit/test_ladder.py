@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from pytest_llmperf.backends import find_backend, read_options
-from pytest_llmperf.fit import ladder as module
 from pytest_llmperf.fit.ladder import ladder
 from pytest_llmperf.fit.room import Room
 from pytest_llmperf.models import ModelSpec
@@ -27,8 +26,7 @@ def words(
 @pytest.fixture
 def gpu_build(monkeypatch: pytest.MonkeyPatch) -> None:
     """Engines that would use a GPU."""
-    monkeypatch.setattr(module, "gpus_used", lambda _options, room: len(room.vram))
-    monkeypatch.setattr("pytest_llmperf.fit.before_load.gpus_used", lambda *_: 1)
+    monkeypatch.setattr("pytest_llmperf.fit.gpu_support._has", lambda *_: True)
 
 
 def test_on_a_cpu_types_get_smaller_and_then_the_context() -> None:
@@ -45,9 +43,25 @@ def test_on_a_cpu_types_get_smaller_and_then_the_context() -> None:
 def test_with_a_gpu_all_layers_come_first_then_some_then_none() -> None:
     found = words("llama-cpp", CARD)
     assert found[:3] == [f"{kind}, all layers on the GPU" for kind in ("F16", "Q8_0", "Q4_K_M")]
-    assert found[3].startswith("Q4_K_M, ")
-    assert found[3].endswith(" layers on the GPU")
-    assert found[4] == "Q4_K_M, on the CPU"
+    assert found[3] == "Q4_K_M, on the CPU"  # all of its layers fit: there is no part of them
+
+
+@pytest.mark.usefixtures("gpu_build")
+@pytest.mark.parametrize(("vram_gib", "ram_gib"), [(2, 64), (2, 3)])
+def test_in_between_as_many_layers_as_fit(vram_gib: int, ram_gib: int) -> None:
+    small = Room(name="test", ram=ram_gib * GIB, vram=(vram_gib * GIB,))
+    partly = words("llama-cpp", small)[3]
+    kind, layers, *_ = partly.replace(",", "").split()
+    assert kind == "Q4_K_M"
+    assert 5 <= int(layers) <= 12  # of 0.13 GiB each, beside a context
+
+
+@pytest.mark.usefixtures("gpu_build")
+def test_transformers_lets_accelerate_share_before_it_leaves_the_gpu() -> None:
+    found = words("transformers", CARD)
+    assert found[:2] == ["F32, on the GPU", "BF16, on the GPU"]
+    assert found[2].startswith("BF16, layers on the GPU and the CPU (0=")
+    assert found[3] == "BF16, on the CPU"
 
 
 def test_what_was_asked_for_is_not_changed() -> None:

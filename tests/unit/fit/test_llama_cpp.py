@@ -12,6 +12,7 @@ from pytest_llmperf.models.errors import UnsupportedModel
 from pytest_llmperf.models.layers import FullAttention
 from tests.unit.fit.models import MIB, model
 
+ONE = (1.0,)
 TOKEN = 4 * 2048  # bytes of cache, all layers
 
 
@@ -39,7 +40,7 @@ def test_the_last_layers_go_to_the_gpu_and_the_output_first(
     asked: int, host_mib: int, gpu_mib: int | None, gpu_layers: int
 ) -> None:
     options = LlamaCppOptions(n_ctx=1024, n_gpu_layers=asked)
-    footprint = llama_cpp_footprint(model(), options, 1)
+    footprint = llama_cpp_footprint(model(), options, ONE)
     assert footprint.on("ram").weights.low == host_mib * MIB
     if gpu_mib is None:
         assert footprint.gpus == ()
@@ -54,18 +55,19 @@ def test_a_tied_table_lies_on_both_sides() -> None:
     size = model(output_mib=0)
     tied = msgspec.structs.replace(size.weights, tied=50 * MIB)
     footprint = llama_cpp_footprint(
-        msgspec.structs.replace(size, weights=tied), LlamaCppOptions(), 1
+        msgspec.structs.replace(size, weights=tied), LlamaCppOptions(), ONE
     )
     assert footprint.on("ram").weights.low == 50 * MIB
     assert footprint.gpus[0].weights.low == (400 + 50) * MIB
 
 
-def test_two_gpus_share_evenly() -> None:
-    one = llama_cpp_footprint(model(), LlamaCppOptions(n_ctx=1024), 1).gpus
-    two = llama_cpp_footprint(model(), LlamaCppOptions(n_ctx=1024), 2).gpus
+def test_two_gpus_share_as_they_are_told() -> None:
+    one = llama_cpp_footprint(model(), LlamaCppOptions(n_ctx=1024), ONE).gpus
+    two = llama_cpp_footprint(model(), LlamaCppOptions(n_ctx=1024), (0.75, 0.25)).gpus
     assert [each.device for each in two] == ["vram:0", "vram:1"]
     assert sum(each.weights.low for each in two) == one[0].weights.low
     assert sum(each.cache for each in two) == one[0].cache
+    assert two[0].weights.low == 3 * two[1].weights.low
 
 
 def test_what_a_cpu_keeps_in_another_order_is_there_twice_when_mapped() -> None:
@@ -97,7 +99,7 @@ def test_sequences_have_their_share_of_the_context() -> None:
 def test_scores_are_counted_without_flash_attention() -> None:
     def compute(flash: str) -> int:
         options = msgspec.convert({"n_ctx": 4096, "flash_attn": flash}, LlamaCppOptions)
-        return llama_cpp_footprint(model(), options, 1).gpus[0].compute.middle
+        return llama_cpp_footprint(model(), options, ONE).gpus[0].compute.middle
 
     assert compute("off") - compute("on") == pytest.approx(8 * 4096 * 512 * 4, rel=0.01)
 

@@ -62,7 +62,19 @@ def test_in_a_shared_pool_layers_are_not_moved_back_and_forth() -> None:
     assert place(LLAMA, SIZE, "Q8_0", LOAD, shared).where == "GPU"
 
 
-def test_an_engine_that_cannot_split_has_all_or_nothing_on_the_gpu() -> None:
-    transformers = ENGINES["transformers"]
-    assert place(transformers, SIZE, "BF16", LOAD, room(16 * 1024)).where == "GPU"
-    assert place(transformers, SIZE, "BF16", LOAD, room(2048)).where == "CPU"
+def test_onnxruntime_stays_on_the_cpu() -> None:
+    assert place(ENGINES["onnxruntime"], SIZE, "INT4", LOAD, room(16 * 1024)).where == "CPU"
+
+
+def test_vllm_needs_a_gpu() -> None:
+    found = place(ENGINES["vllm"], SIZE, "BF16", LOAD, Room(name="test", ram=64 * GIB))
+    assert found.preflight.fit is Fit.NO
+    assert "has none" in found.preflight.text
+
+
+def test_unequal_gpus_take_in_proportion() -> None:
+    both = Room(name="test", ram=64 * GIB, vram=(6 * GIB, 2 * GIB))
+    found = place(LLAMA, SIZE, "Q8_0", LOAD, both)
+    assert found.where == "2 GPUs"
+    large, small = found.footprint.gpus
+    assert large.weights.low == 3 * small.weights.low

@@ -51,8 +51,15 @@ def test_only_what_cannot_be_is_refused(needed: Footprint, free: float, fit: Fit
 def test_a_refusal_is_the_arithmetic_with_the_context() -> None:
     found = preflight(footprint(weights=13.5, cache=8, buffers=1.4), room(16))
     assert found.text == (
-        "needs 21.5 GB RAM or more (weights 13.5 + KV 8.0 + buffers and engine 0–1.4 at 4096 "
-        "tokens), has 16.0 GB"
+        "needs 21.5 GB RAM or more (weights 13.5 + KV 8.0 at 4096 tokens), has 16.0 GB"
+    )
+
+
+def test_what_is_tight_tells_its_buffers() -> None:
+    found = preflight(footprint(weights=13.5, cache=2, buffers=1.4), room(16))
+    assert found.text == (
+        "may need 16.9 GB RAM (weights 13.5 + KV 2.0 + buffers and engine 0–1.4 at 4096 tokens), "
+        "has 16.0 GB"
     )
 
 

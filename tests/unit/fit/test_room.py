@@ -54,3 +54,31 @@ def test_this_machine_with_a_gpu_that_shares_its_memory() -> None:
     shared = msgspec.structs.replace(CARD, integrated=True, memory_bytes=None)
     found = room.room_here(msgspec.structs.replace(HERE, accelerators=(shared,)))
     assert (found.vram, found.is_shared, found.has_gpu) == ((), True, True)
+
+
+def test_a_gpu_beside_one_that_shares_memory_has_memory_of_its_own() -> None:
+    shared = msgspec.structs.replace(CARD, integrated=True, memory_bytes=None)
+    found = room.room_here(msgspec.structs.replace(HERE, accelerators=(CARD, shared)))
+    assert (found.vram, found.is_shared) == ((8 * GIB,), False)
+
+
+FIRST = msgspec.structs.replace(CARD, uuid="GPU-aa11", name="first")
+SECOND = msgspec.structs.replace(CARD, uuid="GPU-bb22", name="second")
+RADEON = msgspec.structs.replace(CARD, kind="rocm", name="radeon")
+
+
+@pytest.mark.parametrize(
+    ("listed", "seen"),
+    [
+        (None, ["first", "second", "radeon"]),
+        ("", ["radeon"]),
+        ("1", ["second", "radeon"]),
+        ("1, 0", ["second", "first", "radeon"]),
+        ("GPU-bb", ["second", "radeon"]),
+        ("0,7,1", ["first", "radeon"]),
+        ("-1", ["radeon"]),
+    ],
+)
+def test_gpus_that_engines_do_not_see_are_no_room(listed: str | None, seen: list[str]) -> None:
+    found = room.visible((FIRST, SECOND, RADEON), listed)
+    assert [each.name for each in found] == seen

@@ -42,11 +42,13 @@ def test_files_that_everybody_knows(name: str, quantization: str) -> None:
 OTHER_FILES_GB = {
     ("gemma-3-12b", "Q4_K_M"): 7.30,
     ("gpt-oss-20b", "MXFP4_MOE"): 12.1,
+    ("gpt-oss-20b", "F16"): 13.8,  # its experts stay in MXFP4
+    ("gpt-oss-20b", "Q4_K_M"): 11.6,
     ("deepseek-v2-lite", "Q4_K_M"): 10.36,
     ("gemma-3-1b", "Q4_K_M"): 0.806,
     ("gemma-3-4b", "Q4_K_M"): 2.49,
 }
-"""bartowski's and ggml-org's GGUF repositories."""
+"""bartowski's, ggml-org's and unsloth's GGUF repositories."""
 
 
 @pytest.mark.parametrize(("name", "quantization"), OTHER_FILES_GB)
@@ -61,7 +63,8 @@ def test_a_doubt_is_large_enough(name: str, quantization: str) -> None:
 def test_half_precision_is_two_bytes_a_weight(name: str) -> None:
     count = parameters_of_config(find(name)).total
     assert weights_as_loaded(find(name), 2.0).total == pytest.approx(2 * count, abs=1000)
-    assert weights_as_gguf(find(name), "F16").total == pytest.approx(2 * count, rel=0.01)
+    if name != "gpt-oss-20b":
+        assert weights_as_gguf(find(name), "F16").total == pytest.approx(2 * count, rel=0.01)
 
 
 def tensor(name: str, *shape: int, kind: str = "F16", size: int = 2) -> GgufTensor:

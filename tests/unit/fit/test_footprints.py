@@ -1,0 +1,118 @@
+"""What do transformers, vLLM and onnxruntime have to hold, and for which work?"""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from pytest_llmperf.fit.devices import Devices
+from pytest_llmperf.fit.footprint import Footprint, Interval, Share, total
+from pytest_llmperf.fit.load import Load
+from pytest_llmperf.fit.onnxruntime import onnxruntime_footprint
+from pytest_llmperf.fit.transformers import transformers_footprint
+from pytest_llmperf.fit.vllm import UNMEASURED, vllm_footprint
+from pytest_llmperf.models.layers import SlidingAttention
+from tests.unit.fit.models import MIB, model
+
+LOAD = Load(context_tokens=1000, prompt_tokens=900)
+GPU = Devices(gpu_layers=99, shares=(1.0,))
+PER_TOKEN = 4 * 2048  # bytes of all layers in two-byte numbers
+WEIGHTS = (50 + 400 + 60) * MIB
+
+
+def test_transformers_on_a_cpu() -> None:
+    footprint = transformers_footprint(model(), LOAD, element_bytes=2.0)
+    (ram,) = footprint.shares
+    assert ram.weights == Interval.exactly(WEIGHTS)
+    assert ram.cache == 1000 * PER_TOKEN
+    assert footprint.context_tokens == 1000
+
+
+def test_transformers_in_four_bytes_has_twice_the_cache() -> None:
+    footprint = transformers_footprint(model(), LOAD, element_bytes=4.0)
+    assert footprint.on("ram").cache == 2 * 1000 * PER_TOKEN
+
+
+def test_transformers_on_a_gpu_leaves_the_process_in_main_memory() -> None:
+    footprint = transformers_footprint(model(), LOAD, element_bytes=2.0, devices=GPU)
+    assert footprint.on("ram").weights.high == 0
+    assert footprint.on("ram").overhead.low > 0
+    assert footprint.on("vram:0").weights.low == WEIGHTS
+
+
+def test_transformers_shares_its_layers() -> None:
+    devices = Devices(gpu_layers=3, shares=(0.5, 0.5))  # two layers and the output
+    footprint = transformers_footprint(model(), LOAD, element_bytes=2.0, devices=devices)
+    assert footprint.on("ram").weights.low == 200 * MIB
+    assert footprint.on("ram").cache == 1000 * PER_TOKEN // 2
+    assert [each.weights.low for each in footprint.gpus] == [(200 + 50 + 60) * MIB // 2] * 2
+
+
+def test_each_sequence_has_a_cache_and_activations_of_its_own() -> None:
+    one = transformers_footprint(model(), LOAD, element_bytes=2.0).on("ram")
+    four = transformers_footprint(
+        model(), msgspec.structs.replace(LOAD, sequences=4), element_bytes=2.0
+    ).on("ram")
+    assert four.cache == 4 * one.cache
+    assert four.compute.low > 3 * one.compute.low
+
+
+def test_eager_attention_holds_its_scores() -> None:
+    def low(*, eager: bool) -> int:
+        found = transformers_footprint(model(), LOAD, element_bytes=2.0, eager=eager)
+        return found.on("ram").compute.low
+
+    assert low(eager=True) - low(eager=False) >= 900 * 900 * 8 * 2
+
+
+def test_a_window_holds_a_whole_prompt_while_it_is_read() -> None:
+    size = model()
+    assert size.layers is not None
+    windows = (SlidingAttention(8, 64, 64, window=100),) * 4
+    layers = msgspec.structs.replace(size.layers, layers=windows)
+    size = msgspec.structs.replace(size, layers=layers)
+    assert transformers_footprint(size, LOAD, element_bytes=2.0).on("ram").cache == 900 * PER_TOKEN
+
+
+@pytest.mark.parametrize(("gpus", "divided"), [(1, 1), (4, 4), (8, 8), (16, 8)])
+def test_vllm_divides_weights_and_key_heads(gpus: int, divided: int) -> None:
+    footprint = vllm_footprint(model(), LOAD, tensor_parallel=gpus)
+    shares = footprint.gpus
+    assert len(shares) == gpus
+    assert shares[0].weights.low == pytest.approx(WEIGHTS / gpus, abs=1)
+    assert shares[0].cache == 1008 * PER_TOKEN // divided  # whole blocks of 16 tokens
+    assert UNMEASURED in footprint.notes
+
+
+def test_onnxruntime_keeps_the_whole_context_from_the_start() -> None:
+    footprint = onnxruntime_footprint(model(), LOAD)
+    (ram,) = footprint.shares
+    assert ram.cache == 2 * 1000 * PER_TOKEN
+    assert ram.weights.low == WEIGHTS
+    assert footprint.notes
+
+
+def test_layers_that_are_not_known_leave_weights_alone() -> None:
+    size = msgspec.structs.replace(model(), layers=None, notes=("no idea",))
+    for footprint in (
+        transformers_footprint(size, LOAD, element_bytes=2.0),
+        vllm_footprint(size, LOAD),
+        onnxruntime_footprint(size, LOAD),
+    ):
+        assert sum(each.cache for each in footprint.shares) == 0
+        assert footprint.notes[0] == "no idea"
+
+
+def test_a_total_is_the_sum_of_all_devices() -> None:
+    footprint = Footprint(
+        context_tokens=1,
+        shares=(
+            Share(device="ram", weights=Interval(1, 2), cache=10, copies=5),
+            Share(device="vram:0", compute=Interval(0, 7), overhead=Interval(3, 3)),
+        ),
+    )
+    assert footprint.total == Interval(19, 27)
+    assert footprint.on("vram:1").total == Interval(0, 0)
+    assert total([]) == Interval(0, 0)
+    assert 19 in footprint.total
+    assert 28 not in footprint.total
