@@ -26,27 +26,30 @@ from pathlib import Path
 import msgspec
 from footprint_cases import CONFIGS, FITTED, NEW_TOKENS, Case, drawn
 from paired import Benchmark, Target, option_parser
+from worker_arm import loading, send
 
-from pytest_llmperf.backends import BackendOptions
 from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
-from pytest_llmperf.backends.transformers import TransformersOptions
-from pytest_llmperf.cli.workbench import TROUBLES, Workbench
 from pytest_llmperf.fit.before_load import footprint_of
 from pytest_llmperf.fit.footprint import Interval
 from pytest_llmperf.fit.load import Load
 from pytest_llmperf.fit.model_size import size_of_files, with_traffic
 from pytest_llmperf.fit.speed import Part, efficiency_of, expected_speed
+from pytest_llmperf.hardware.calibration import calibrate_cpu
 from pytest_llmperf.hardware.detect import detect
-from pytest_llmperf.measure import Measurement, Plan, Workload
-from pytest_llmperf.models import ModelSpec
+from pytest_llmperf.hardware.lease import cpu_lease
+from pytest_llmperf.measure import Workload
+from pytest_llmperf.measure.byte_figure import figure_of
+from pytest_llmperf.models import ModelError, ModelFiles, ModelSpec
 from pytest_llmperf.models.tensor_types import GGML_TYPES
+from pytest_llmperf.worker.errors import WorkerError
+from pytest_llmperf.worker.peaks import read_tree
+from pytest_llmperf.worker.pool import WorkerPool
 
 MIB = 1 << 20
 INSIDE = Target(least=0.95)
 WIDTH = Target(most=0.15)
 MIDDLE = Target(most=0.03)
 SPEED = Target(most=0.15)
-PLAN = Plan(samples=5, time_budget_s=5.0)
 FOLDERS = Path(tempfile.gettempdir()) / "llmperf-footprint-configs"
 _BITS = {"F32": 32, "F16": 16, "BF16": 16, "Q8_0": 8, "Q6_K": 8, "Q5_K_M": 8}
 """Of accelerate's nearest type; four bits for all others."""
@@ -88,62 +91,70 @@ def naive_bytes(case: Case) -> float:
     layers = config.get("num_hidden_layers") or config["n_layer"]
     tokens = case.options.get("n_ctx", (case.prompt_tokens + NEW_TOKENS) * case.batch)
     weights = 12 * layers * hidden**2 + 2 * config["vocab_size"] * hidden
-    return weights * _bits(case) / 8 + 2 * layers * tokens * hidden * 2
+    return float(weights * _bits(case) / 8 + 2 * layers * tokens * hidden * 2)
 
 
 def _bits(case: Case) -> int:
     return 32 if case.options.get("dtype") == "float32" else _BITS.get(case.quantization, 4)
 
 
-def take(bench: Workbench, case: Case) -> Result | None:
-    """Measure one case; None, and why on stderr, where the engine refused it."""
+def take(pool: WorkerPool, case: Case) -> Result | None:
+    """Measure one case; None, and why on stderr, where the engine refused it.
+
+    The peak is the kernel's mark over the worker's whole life; the speed that of two requests
+    after a first one.
+    """
     spec = ModelSpec(case.source(FOLDERS), case.quantization)
     work = Workload(prompt_tokens=case.prompt_tokens, new_tokens=NEW_TOKENS, batch=case.batch)
+    here = detect()
     try:
-        loading = bench.prepare(spec, case.backend, case.options, timeout_s=600)
-        seen = bench.measure(loading, work, PLAN, what=case.name)
-    except TROUBLES as error:
+        asked = loading(spec, case.backend, case.options)
+        with cpu_lease():
+            probe = calibrate_cpu(here.cpu, here.memory)
+            model = pool.fresh(asked, 0)
+            speeds = send(model, work, 2, lambda sample: sample.decode_tps)
+            peak = figure_of(read_tree(model.worker.pid), "", None)
+    except (WorkerError, ModelError) as error:
         print(f"{case.name}: {error}", file=sys.stderr)
         return None
-    assert seen.memory is not None
-    assert seen.files is not None
+    finally:
+        pool.close()
+    assert peak is not None
+    assert asked.files is not None
     load = Load(
         context_tokens=case.prompt_tokens + NEW_TOKENS,
         prompt_tokens=case.prompt_tokens,
         sequences=case.batch,
     )
-    footprint = footprint_of(spec, seen.files, loading.options, (), load)
+    footprint = footprint_of(spec, asked.files, asked.options, (), load)
     assert footprint is not None
+    bandwidth = None if isinstance(probe, str) else probe.bandwidth_best
     return Result(
         case=case,
         predicted=footprint.total,
-        peak=seen.memory.peak.bytes,
-        decode_tps=seen.metrics["decode_tps"].median,
-        expected_tps=_expected_tps(seen, load, loading.options),
-        weights=seen.files.weight_bytes,
+        peak=peak.bytes,
+        decode_tps=statistics.median(speeds),
+        expected_tps=_expected_tps(case, asked.files, load, bandwidth),
+        weights=asked.files.weight_bytes,
         cache=footprint.on("ram").cache,
-        path=seen.files.path,
+        path=asked.files.path,
     )
 
 
-def _expected_tps(seen: Measurement, load: Load, options: BackendOptions) -> float | None:
-    """Of one sequence, by the probe of this measurement."""
-    if seen.files is None or seen.probe is None or load.sequences > 1:
-        return None
-    size = with_traffic(size_of_files(seen.files), seen.files)
-    kind = seen.spec.quantization or ""
-    if isinstance(options, TransformersOptions) and options.dtype == "float32":
-        return None
-    if size.traffic is None:
+def _expected_tps(
+    case: Case, files: ModelFiles, load: Load, bandwidth: float | None
+) -> float | None:
+    """Of one sequence; None where a prediction is not offered."""
+    size = with_traffic(size_of_files(files), files)
+    if load.sequences > 1 or size.traffic is None or "dtype" in case.options:
         return None
     part = Part(
         share=1.0,
-        efficiency=efficiency_of(seen.backend, "cpu", kind),
-        bandwidth=seen.probe.bandwidth_best,
+        efficiency=efficiency_of(case.backend, "cpu", case.quantization),
+        bandwidth=bandwidth,
     )
     depth = load.prompt_tokens + NEW_TOKENS // 2
-    found = expected_speed(size.traffic, [part], depth_tokens=depth, prompt_tokens=1)
-    return found.decode_tps
+    return expected_speed(size.traffic, [part], depth_tokens=depth, prompt_tokens=1).decode_tps
 
 
 def accelerate_bytes() -> dict[str, int]:
@@ -183,25 +194,18 @@ def oracle_disagrees(result: Result) -> str | None:
 
 
 def tell(
-    benchmark: Benchmark, title: str, results: Sequence[Result], others: dict[str, int]
-) -> None:
-    """A line for each case, and what all of them come to."""
-    benchmark.note(title, f"{title}: {len(results)} cases, MiB")
+    benchmark: Benchmark, title: str, cases: Sequence[Case], others: dict[str, int]
+) -> list[Result]:
+    """Measure all cases, a line for each, and what all of them come to."""
+    benchmark.note(title, f"{title}: {len(cases)} cases, MiB")
     benchmark.head("case:34", "peak:7", "predicted:12", "error:7", "accel.:8", "naive:7")
-    for each in results:
-        accelerate = others.get(each.case.model, 0) * _bits(each.case) / 32
-        naive = naive_bytes(each.case)
-        low, high = each.predicted.low / MIB, each.predicted.high / MIB
-        benchmark.row(
-            f"{'' if each.is_inside else '! '}{each.case.name}"[:33],
-            f"{each.peak / MIB:.0f}",
-            f"{low:.0f}–{high:.0f}",
-            f"{each.error:+.1%}",
-            f"{accelerate / each.peak - 1:+.0%}" if accelerate else "–",
-            f"{naive / each.peak - 1:+.0%}",
-            case=each.case.name, backend=each.case.backend, peak=each.peak, low=each.predicted.low,
-            high=each.predicted.high, decode_tps=each.decode_tps, expected_tps=each.expected_tps,
-        )  # fmt: skip
+    results = []
+    with tempfile.TemporaryDirectory(prefix="footprint-") as logs:
+        for case in cases:
+            found = take(WorkerPool(Path(logs)), case)
+            if found is not None:
+                results.append(found)
+                _line(benchmark, found, others)
     inside = statistics.fmean(each.is_inside for each in results)
     error = statistics.median(abs(each.error) for each in results)
     widest = max(each.width for each in results)
@@ -224,6 +228,22 @@ def tell(
             f"{min(speeds):+.0%} to {max(speeds):+.0%}",
         )
         benchmark.check(f"{title}: median error of decode speed", off, SPEED)
+    return results
+
+
+def _line(benchmark: Benchmark, each: Result, others: dict[str, int]) -> None:
+    accelerate = others.get(each.case.model, 0) * _bits(each.case) / 32
+    low, high = each.predicted.low / MIB, each.predicted.high / MIB
+    benchmark.row(
+        f"{'' if each.is_inside else '! '}{each.case.name}"[:33],
+        f"{each.peak / MIB:.0f}",
+        f"{low:.0f}–{high:.0f}",
+        f"{each.error:+.1%}",
+        f"{accelerate / each.peak - 1:+.0%}" if accelerate else "–",
+        f"{naive_bytes(each.case) / each.peak - 1:+.0%}",
+        case=each.case.name, backend=each.case.backend, peak=each.peak, low=each.predicted.low,
+        high=each.predicted.high, decode_tps=each.decode_tps, expected_tps=each.expected_tps,
+    )  # fmt: skip
 
 
 def main() -> int:
@@ -235,16 +255,15 @@ def main() -> int:
     wanted = {"drawn by seed": drawn(6) if options.quick else drawn()}
     if not options.quick and not options.drawn_only:
         wanted = {"chosen by": FITTED, **wanted}
-    with Workbench("footprint", detect()) as bench:
-        taken = {
-            title: [result for case in cases if (result := take(bench, case)) is not None]
-            for title, cases in wanted.items()
-        }
+    for case in (case for cases in wanted.values() for case in cases):
+        case.source(FOLDERS)
     others = accelerate_bytes()
-    for title, results in taken.items():
-        tell(benchmark, title, results, others)
-    asked = [each for results in taken.values() for each in results]
-    llama = [each for each in asked if each.case.backend == "llama-cpp"]
+    taken = [
+        result
+        for title, cases in wanted.items()
+        for result in tell(benchmark, title, cases, others)
+    ]
+    llama = [each for each in taken if each.case.backend == "llama-cpp"]
     wrong = [text for each in llama if (text := oracle_disagrees(each)) is not None]
     benchmark.note(
         "oracle", f"llama.cpp's own sizes: {len(llama) - len(wrong)} of {len(llama)} agree"

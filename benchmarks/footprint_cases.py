@@ -106,7 +106,7 @@ def _in_llama_cpp() -> list[Case]:
 def _in_transformers() -> list[Case]:
     usual = [model for model in CONFIGS if model not in ("mistral", "llama-wide")]
     return [
-        *(Case(model, "transformers", "BF16") for model in usual),
+        *(Case(model, "transformers", "BF16", options=_attention(model)) for model in usual),
         Case("llama", "transformers", "BF16", 2048),
         Case("llama", "transformers", "BF16", 4096),
         Case("llama", "transformers", "BF16", 512, 4),
@@ -116,6 +116,11 @@ def _in_transformers() -> list[Case]:
         Case("llama", "transformers", "BF16", options={"dtype": "float32"}),
         Case("llama", "transformers", "BF16", 2048, options={"attn_implementation": "eager"}),
     ]
+
+
+def _attention(model: str) -> dict[str, Any]:
+    """Some architectures have no fused attention in transformers."""
+    return {"attn_implementation": "eager"} if model in ("gemma2", "bloom", "mamba") else {}
 
 
 FITTED = [*_in_llama_cpp(), *_in_transformers()]
@@ -151,6 +156,7 @@ def _any_llama_cpp(choose: random.Random) -> Case:
 
 def _any_transformers(choose: random.Random) -> Case:
     prompt, batch = choose.choice(((128, 1), (512, 1), (512, 2), (1024, 1), (3072, 1)))
-    options = {"attn_implementation": "eager"} if choose.random() < 0.2 else {}
-    quantization = choose.choice(("BF16", "BF16", "F16", "F32"))
-    return Case(choose.choice(list(CONFIGS)), "transformers", quantization, prompt, batch, options)
+    model = choose.choice(list(CONFIGS))
+    options = {"attn_implementation": "eager"} if choose.random() < 0.2 else _attention(model)
+    quantization = choose.choice(("BF16", "BF16", "F32"))  # F16 takes minutes on a CPU
+    return Case(model, "transformers", quantization, prompt, batch, options)

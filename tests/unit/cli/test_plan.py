@@ -63,6 +63,18 @@ def test_a_budget_picks_and_its_failure_is_an_exit_code(
     assert "No row surely meets vram <= 1 GiB" in capsys.readouterr().out
 
 
+def test_other_caches_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    def cache(*more: str) -> int:
+        arguments = ("--vram", "80", "--quantization", "Q8_0", "--context", "8192", "--json")
+        assert plan("mistral-7b", *arguments, *more) == 0
+        (row,) = json.loads(capsys.readouterr().out)["rows"]
+        assert isinstance(row["kv_cache"], int)
+        return row["kv_cache"]
+
+    assert cache("--cache-type", "q8_0") * 32 * 2 == cache() * 34
+    assert cache("--sequences", "4") == 4 * cache()
+
+
 def test_this_machine_is_the_room_by_default(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan("tinyllama-1.1b", "--context", "2048", "--quantization", "q8_0", "--json") == 0
     told = json.loads(capsys.readouterr().out)
@@ -83,6 +95,10 @@ def test_this_machine_is_the_room_by_default(capsys: pytest.CaptureFixture[str])
         (("mistral-7b", "--vram", "8", "--budget", "tps=20"), "not of the form tps>=20"),
         (("mistral-7b", "--vram", "8", "--quantization", "Q9"), "Q9"),
         (("mistral-7b", "--vram", "8", "--backend", "fake"), "Known: llama-cpp, transformers"),
+        (
+            ("mistral-7b", "--vram", "8", "--backend", "vllm", "--cache-type", "q8_0"),
+            "vllm has no such choice",
+        ),
     ],
 )
 def test_what_means_nothing_is_refused(

@@ -18,6 +18,7 @@ from pytest_llmperf.models.errors import (
     UnknownQuantization,
     UnsupportedModel,
 )
+from pytest_llmperf.models.presets import PRESETS
 
 LLAMA, TRANSFORMERS = ENGINES["llama-cpp"], ENGINES["transformers"]
 
@@ -27,6 +28,19 @@ def test_a_catalogue_name_in_any_dress(source: str) -> None:
     subject = find_subject(source)
     assert subject.title == "Mistral 7B"
     assert subject.max_context == 32768
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_whatever_can_be_loaded_by_name_can_be_planned_by_it(name: str) -> None:
+    assert find_subject(f"synthetic:{name}").sizes(LLAMA)
+
+
+def test_a_folder_of_the_same_name_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mistral-7b").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_subject("synthetic:mistral-7b").title == "Mistral 7B"
 
 
 def test_real_sizes_are_met() -> None:
