@@ -122,24 +122,28 @@ def footprint_of(
     files: ModelFiles | None,
     options: BackendOptions,
     shares: tuple[float, ...] = (),
-    load: Load = USUAL,
+    load: Load | None = None,
     gpu_layers: int = MOST_LAYERS,
 ) -> Footprint | None:
     """Footprint of a model with these options; None: nothing is known of it.
 
-    ``shares``: of each GPU; ``load`` and ``gpu_layers``: for engines whose options do not say it.
+    ``shares``: of each GPU; ``gpu_layers``: for engines whose options do not say it. ``load``: the
+    work to come; None: any, and USUAL where the cache grows with the work.
     """
     try:
         match options:
             case LlamaCppOptions():
-                return llama_cpp_footprint(_size_in_gguf(spec, files), options, shares)
+                size = _size_in_gguf(spec, files)
+                return llama_cpp_footprint(size, options, shares, load=load)
             case TransformersOptions():
                 stored, element_bytes = _bytes_in_memory(spec, files, options.dtype)
                 size = _size_in_folder(spec, files, stored or element_bytes)
+                is_converted = stored is not None and stored != element_bytes
                 return transformers_footprint(
                     scaled(size, element_bytes / stored) if stored else size,
-                    load,
+                    load or USUAL,
                     element_bytes=element_bytes,
+                    converted_bytes=size.weights.total if is_converted else 0,
                     eager=options.attn_implementation == "eager",
                     devices=Devices(gpu_layers=gpu_layers, shares=shares),
                 )

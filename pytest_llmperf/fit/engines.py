@@ -56,7 +56,7 @@ def _in_llama_cpp(size: ModelSize, quantization: str, load: Load, devices: Devic
         type_k=load.cache_type,
         type_v=load.cache_type,
     )
-    return llama_cpp_footprint(size, options, devices.shares)
+    return llama_cpp_footprint(size, options, devices.shares, load=load)
 
 
 def _in_transformers(size: ModelSize, quantization: str, load: Load, devices: Devices) -> Footprint:

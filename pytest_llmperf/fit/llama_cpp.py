@@ -9,19 +9,24 @@ from __future__ import annotations
 
 from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
 from pytest_llmperf.fit.footprint import NOTHING, RAM, Footprint, Interval, Share
+from pytest_llmperf.fit.load import Load
 from pytest_llmperf.fit.model_size import ModelSize
 from pytest_llmperf.models.layers import LlamaContext, llama_cpp_bytes
 from pytest_llmperf.models.weights import Weights
 
 _MIB = 1 << 20
 _F32 = 4
-_PROCESS = Interval(58 * _MIB, 70 * _MIB)
+_PROCESS = Interval(58 * _MIB, 63 * _MIB)
 """The interpreter, the binding and the library; a CPU build of llama-cpp-python 0.3.36."""
-_TOKEN = Interval(100, 200)
+_TOKEN = Interval(115, 155)
 """What llama.cpp keeps of each token of the vocabulary, in bytes."""
 _CUDA_CONTEXT = Interval(250 * _MIB, 700 * _MIB)
 REPACKED = frozenset({"Q4_0", "Q4_K", "IQ4_NL"})
 """Types of which an x86 CPU with AVX2 makes a copy in another order."""
+_USUAL_PROMPT = 512
+_LEAST_WORK, _MOST_WORK = (1.0, 4.5), (2.2, 8.5)
+"""Numbers of a token at once, by the widths of its MLP and of the model: what was measured, of
+MLPs without a gate and with one."""
 _RESERVED_SHARE = 0.1  # by which a build's buffers may differ from the formula
 
 
@@ -29,10 +34,13 @@ def llama_cpp_footprint(
     size: ModelSize,
     options: LlamaCppOptions,
     shares: tuple[float, ...] = (),
+    *,
+    load: Load | None = None,
     repacked: frozenset[str] = REPACKED,
 ) -> Footprint:
     """Footprint of a model, its layers on GPUs divided into ``shares``; none: all on the CPU.
 
+    ``load``: the work to come, which decides how much of its buffers a CPU touches; None: any.
     ``repacked``: the types that the CPU copies. Raises UnsupportedModel for a cache that llama.cpp
     would refuse.
     """
@@ -50,7 +58,7 @@ def llama_cpp_footprint(
         weights=Interval.around(host + size.header_bytes, weights.doubt),
         copies=_copied(weights, first, repacked) if options.use_mmap else 0,
         cache=sum(caches[:first]),
-        compute=_touched(size, context, options),
+        compute=_touched(size, context, options, load),
         overhead=_process(size),
     )
     gpus = (
@@ -110,14 +118,22 @@ def _reserved(size: ModelSize, context: LlamaContext, options: LlamaCppOptions) 
     return Interval.around(numbers * _F32, _RESERVED_SHARE)
 
 
-def _touched(size: ModelSize, context: LlamaContext, options: LlamaCppOptions) -> Interval:
+def _touched(
+    size: ModelSize, context: LlamaContext, options: LlamaCppOptions, load: Load | None
+) -> Interval:
     """The pages of these buffers that a prompt writes to: one row of logits, not all."""
     if size.layers is None:
         return NOTHING
-    tokens = context.ubatch_tokens
-    most = tokens * (2 * size.inner + 6 * size.layers.hidden)
-    scores = size.layers.heads * context.context_tokens * tokens
-    low = tokens * size.inner
+    shortest = min(load.prompt_tokens if load else _USUAL_PROMPT, context.context_tokens)
+    longest = min(load.context_tokens if load else context.context_tokens, context.context_tokens)
+    most = context.ubatch_tokens
+    least = min(most, shortest)
+    low, high = (
+        tokens * (of_inner * size.inner + of_hidden * size.layers.hidden)
+        for tokens, (of_inner, of_hidden) in ((least, _LEAST_WORK), (most, _MOST_WORK))
+    )
+    high += context.sequences * size.layers.vocab
     if options.flash_attn == "off":
-        low, most = low + scores // 4, most + scores
-    return Interval(low * _F32, (most + context.sequences * size.layers.vocab) * _F32)
+        low += size.layers.heads * shortest * least
+        high += 1.5 * size.layers.heads * longest * most
+    return Interval(round(low * _F32), round(high * _F32))

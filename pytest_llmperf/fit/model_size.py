@@ -27,6 +27,7 @@ from pytest_llmperf.models.weights import (
     weights_of_tensors,
 )
 
+_ALL_LOGITS = ("falcon",)
 _ENTRY_BYTES = 24
 """Of a token in a GGUF header: the lengths of its text, the text, a score, a type."""
 
@@ -41,6 +42,8 @@ class ModelSize(msgspec.Struct, frozen=True, kw_only=True):
     """Width of its widest MLP, in numbers."""
     header_bytes: int = 0
     """Of weight files, beside the weights: the vocabulary, mostly."""
+    keeps_all_logits: bool = False
+    """Whether transformers computes those of a whole prompt where the last token's are asked."""
     traffic: Traffic | None = None
     """What a step reads; None: not known, or not asked for."""
     notes: tuple[str, ...] = ()
@@ -95,6 +98,7 @@ def size_as_loaded(
         weights=weights,
         layers=layers,
         inner=inner_length(config, layers),
+        keeps_all_logits=config.model_type in _ALL_LOGITS,
         traffic=traffic_planned(layers, parameters_of_config(config), weights),
     )
 
@@ -132,7 +136,12 @@ def _size_of_folder(files: ModelFiles) -> ModelSize:
     if layers is None:
         return ModelSize(weights=plain, layers=None, notes=notes)
     spread = weights_as_loaded(config, 2.0)
-    found = ModelSize(weights=spread, layers=layers, inner=inner_length(config, layers))
+    found = ModelSize(
+        weights=spread,
+        layers=layers,
+        inner=inner_length(config, layers),
+        keeps_all_logits=config.model_type in _ALL_LOGITS,
+    )
     return scaled(found, files.weight_bytes / spread.total)
 
 

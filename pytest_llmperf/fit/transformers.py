@@ -8,6 +8,8 @@ docs/benchmarks.md.
 
 from __future__ import annotations
 
+import math
+
 from pytest_llmperf.fit.devices import Devices
 from pytest_llmperf.fit.footprint import NOTHING, RAM, Footprint, Interval, Share
 from pytest_llmperf.fit.load import Load
@@ -16,10 +18,20 @@ from pytest_llmperf.models.layers import transformers_bytes
 
 _MIB = 1 << 20
 _F32 = 4
-_PROCESS = Interval(380 * _MIB, 430 * _MIB)
+_PROCESS = Interval(392 * _MIB, 412 * _MIB)
 """The interpreter, torch (CPU wheel 2.13) and transformers 5.23, after a request."""
 _CUDA_CONTEXT = Interval(350 * _MIB, 900 * _MIB)
 _CPU = Devices()
+_LEAST_WORK, _MOST_WORK = (3, 8), (6, 24)
+"""Numbers of a token at once, by the widths of its MLP and of the model, as they were measured."""
+_EAGER = Interval(3, 5)
+"""Bytes of a score beside three of the activations' type: softmax works in float32."""
+_MERGED = (1.6, 2.3)
+"""Experts are copied into one matrix of a layer while they are loaded."""
+_CONVERTED = (0.6, 1.0)
+"""Of the file's pages that stay beside weights which were converted to another type."""
+_FAULT_BYTES = 64 << 10
+"""What the kernel maps around a row of a table that is read."""
 
 
 def transformers_footprint(
@@ -28,9 +40,13 @@ def transformers_footprint(
     *,
     element_bytes: float,
     eager: bool = False,
+    converted_bytes: int = 0,
     devices: Devices = _CPU,
 ) -> Footprint:
-    """Footprint of a model whose cache and activations are ``element_bytes`` each."""
+    """Footprint of a model whose cache and activations are ``element_bytes`` each.
+
+    ``converted_bytes``: of the files, if the weights are loaded as another type than they are in.
+    """
     weights = size.weights
     count = len(weights.layers)
     on_gpu = min(devices.gpu_layers, count + 1) if devices.gpus else 0
@@ -43,10 +59,12 @@ def transformers_footprint(
     if not on_gpu:
         share = Share(
             device=RAM,
-            weights=Interval.around(weights.total, weights.doubt),
+            weights=_resident(size, load, is_mapped=not converted_bytes),
             cache=sum(caches),
             compute=work,
-            overhead=_PROCESS,
+            overhead=_PROCESS
+            + _part(weights.experts, _MERGED)
+            + _part(converted_bytes, _CONVERTED),
         )
         shares: tuple[Share, ...] = (share,)
     else:
@@ -92,14 +110,32 @@ def _caches(size: ModelSize, load: Load, element_bytes: float) -> list[int]:
     ]
 
 
+def _resident(size: ModelSize, load: Load, *, is_mapped: bool) -> Interval:
+    """Weights in main memory: of a mapped table only the rows that were looked up, and around."""
+    weights = Interval.around(size.weights.total, size.weights.doubt)
+    table = size.weights.tables
+    if not is_mapped or size.weights.tied or not table:
+        return weights
+    read = 2 * load.sequences * load.prompt_tokens * _FAULT_BYTES  # a first prompt and another one
+    return Interval(weights.low - round(table * math.exp(-read / table)), weights.high)
+
+
+def _part(whole: int, shares: tuple[float, float]) -> Interval:
+    return Interval(round(whole * shares[0]), round(whole * shares[1]))
+
+
 def _activations(size: ModelSize, load: Load, element_bytes: float, *, eager: bool) -> Interval:
     if size.layers is None:
         return NOTHING
     tokens = load.sequences * load.prompt_tokens
-    logits = load.sequences * size.layers.vocab * _F32
-    low = tokens * (2 * size.inner + 2 * size.layers.hidden) * element_bytes
-    high = tokens * (3 * size.inner + 8 * size.layers.hidden) * element_bytes
+    rows = tokens if size.keeps_all_logits else load.sequences
+    logits = rows * size.layers.vocab * (element_bytes + _F32)
+    low, high = (
+        tokens * (of_inner * size.inner + of_hidden * size.layers.hidden) * element_bytes
+        for of_inner, of_hidden in (_LEAST_WORK, _MOST_WORK)
+    )
     if eager:
         scores = tokens * load.prompt_tokens * size.layers.heads
-        low, high = low + scores * _F32, high + scores * (_F32 + 2 * element_bytes)
-    return Interval(round(low) + logits, round(high) + 2 * logits)
+        low += scores * (3 * element_bytes + _EAGER.low)
+        high += scores * (3 * element_bytes + _EAGER.high)
+    return Interval(round(low + 0.8 * logits), round(high + logits))
