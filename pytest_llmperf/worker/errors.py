@@ -90,12 +90,16 @@ def known_remedy(backend: str, exit_code: int) -> str | None:
     return None
 
 
+def names_want_of_memory(text: str) -> bool:
+    """Whether an engine's words say that there was not enough memory."""
+    return _OUT_OF_MEMORY.search(text) is not None
+
+
 def is_out_of_memory(error: WorkerError) -> bool:
     """Whether a load or a request ended for want of memory, as far as it shows."""
     text = str(error)
-    return _OUT_OF_MEMORY.search(text) is not None or (
-        isinstance(error, WorkerDied) and exit_name(-signal.SIGKILL) in text
-    )
+    was_killed = isinstance(error, WorkerDied) and exit_name(-signal.SIGKILL) in text
+    return was_killed or names_want_of_memory(text)
 
 
 def log_lines(log: Path) -> list[str]:

@@ -184,9 +184,10 @@ class Worker:
         if answer.kind == "refused":
             return errors.EngineRefusal("\n".join([answer.message, *errors.log_lines(self.log)]))
         tail = "\n".join(f"  {line}" for line in answer.traceback.strip().splitlines()[-8:])
-        return errors.EngineRaised(
-            f"{self.backend} raised {answer.message}\nlog: {self.log}\n{tail}"
-        )
+        happened = f"raised {answer.message}"
+        if errors.names_want_of_memory(answer.message):
+            happened = f"ran out of memory{self._purpose}: {answer.message}"
+        return errors.EngineRaised(f"{self.backend} {happened}\nlog: {self.log}\n{tail}")
 
     def still(self) -> contextlib.AbstractContextManager[None]:
         """Keep an idle engine, whose threads may spin, off the cores meanwhile."""

@@ -156,6 +156,14 @@ def test_an_engine_that_raises_is_quoted_and_its_worker_lives_on(pool: WorkerPoo
     assert model.worker.alive
 
 
+def test_a_load_that_finds_no_memory_says_so_and_the_next_one_starts_anew(
+    pool: WorkerPool,
+) -> None:
+    with pytest.raises(EngineRaised, match="fake ran out of memory: MemoryError"):
+        pool.load(loading("fake", ram_mib=10**9))
+    assert generate(pool.load(loading("fake")), prompt(8), 10).count == 10
+
+
 def test_a_crash_on_the_way_out_after_good_work_is_noted(
     pool: WorkerPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

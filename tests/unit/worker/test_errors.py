@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmperf.worker.errors import Obituary, known_remedy, last_words
+from pytest_llmperf.worker.errors import (
+    Obituary,
+    WorkerDied,
+    WorkerError,
+    is_out_of_memory,
+    known_remedy,
+    last_words,
+)
 
 
 @pytest.mark.parametrize("crash", [signal.SIGILL, signal.SIGSEGV])
@@ -108,3 +115,27 @@ def test_last_words_are_printable_and_of_bearable_length(tmp_path: Path) -> None
     log = tmp_path / "worker.log"
     log.write_bytes(b"\x1b[31mred\x1b[0m\x00 and \x07bell\n" + b"x" * 5000)
     assert last_words(log) == ["red and bell", "x" * 300]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "raised OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+        "raised MemoryError: ",
+        "raised RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to allocate",
+        "ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 9",
+        "terminate called after throwing an instance of 'std::bad_alloc'",
+    ],
+)
+def test_want_of_memory_is_known_by_the_engines_words(text: str) -> None:
+    assert is_out_of_memory(WorkerError(text))
+
+
+def test_the_kernels_killer_is_want_of_memory_and_other_ends_are_not() -> None:
+    killed = Obituary("llama-cpp", -signal.SIGKILL, "load", Path("none")).text()
+    assert is_out_of_memory(WorkerDied(killed))
+    crashed = Obituary("llama-cpp", -signal.SIGSEGV, "load", Path("none")).text()
+    assert not is_out_of_memory(WorkerDied(crashed))
+    assert not is_out_of_memory(
+        WorkerError("libgomp.so: cannot allocate memory in static TLS block")
+    )
