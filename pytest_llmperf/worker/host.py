@@ -186,7 +186,7 @@ class Worker:
         tail = "\n".join(f"  {line}" for line in answer.traceback.strip().splitlines()[-8:])
         happened = f"raised {answer.message}"
         if errors.names_want_of_memory(answer.message):
-            happened = f"ran out of memory{self._purpose}: {answer.message}"
+            happened = f"ran out of memory: {answer.message}"
         return errors.EngineRaised(f"{self.backend} {happened}\nlog: {self.log}\n{tail}")
 
     def still(self) -> contextlib.AbstractContextManager[None]:
