@@ -67,6 +67,8 @@ class Result:
     weights: int
     cache: int
     path: str
+    bandwidth: float | None
+    """Of the probe before it, in bytes/s."""
 
     @property
     def is_inside(self) -> bool:
@@ -138,6 +140,7 @@ def take(pool: WorkerPool, case: Case) -> Result | None:
         weights=asked.files.weight_bytes,
         cache=footprint.on("ram").cache,
         path=asked.files.path,
+        bandwidth=bandwidth,
     )
 
 
@@ -243,6 +246,7 @@ def _line(benchmark: Benchmark, each: Result, others: dict[str, int]) -> None:
         f"{naive_bytes(each.case) / each.peak - 1:+.0%}",
         case=each.case.name, backend=each.case.backend, peak=each.peak, low=each.predicted.low,
         high=each.predicted.high, decode_tps=each.decode_tps, expected_tps=each.expected_tps,
+        bandwidth=each.bandwidth,
     )  # fmt: skip
 
 

@@ -45,15 +45,22 @@ def test_flash_attention_is_what_was_asked_for(flash_attn: str, load: Load) -> N
     assert any("flash_attn" in line and line.endswith(said) for line in lines)
 
 
-@pytest.mark.parametrize(("kind", "bytes_each"), [("f16", 2.0), ("q8_0", 34 / 32)])
+@pytest.mark.parametrize(("kind", "bytes_each"), [("f32", 4.0), ("q8_0", 34 / 32)])
 def test_a_cache_is_of_the_type_that_was_asked_for(
     kind: str, bytes_each: float, load: Load
 ) -> None:
-    model = load("llama-cpp", type_k=kind, type_v=kind)
+    model = load("llama-cpp", source="synthetic:llama-160m", type_k=kind, type_v=kind)
     assert (model.options["type_k"], model.options["type_v"]) == (kind, kind)
     assert model.engine.kv_element_bytes == bytes_each
     assert f"K ({kind})" in model.worker.log.read_text(errors="replace")
     assert generate(model, prompt(32), 8).count == 8
+
+
+def test_blocks_that_do_not_divide_a_head_are_refused(load: Load) -> None:
+    with pytest.raises(
+        EngineRefusal, match=r"with keys of q8_0 and values of f16(.|\n)*does not divide"
+    ):
+        load("llama-cpp", type_k="q8_0")  # heads of llama-15m are 48 numbers long
 
 
 def test_quantized_values_without_flash_attention_are_refused_with_the_cure(load: Load) -> None:
