@@ -14,7 +14,7 @@ from pytest_llmperf.fit.devices import Devices
 from pytest_llmperf.fit.footprint import NOTHING, RAM, Footprint, Interval, Share
 from pytest_llmperf.fit.load import Load
 from pytest_llmperf.fit.model_size import ModelSize
-from pytest_llmperf.models.layers import transformers_bytes
+from pytest_llmperf.models.layers import Recurrent, transformers_bytes
 
 _MIB = 1 << 20
 _F32 = 4
@@ -26,6 +26,8 @@ _LEAST_WORK, _MOST_WORK = (3, 8), (6, 24)
 """Numbers of a token at once, by the widths of its MLP and of the model, as they were measured."""
 _EAGER = Interval(3, 5)
 """Bytes of a score beside three of the activations' type: softmax works in float32."""
+_SCANNED = (2.5, 3.7)
+"""States of a layer for every token of a prompt: a scan without a kernel of its own holds them."""
 _MERGED = (1.6, 2.3)
 """Experts are copied into one matrix of a layer while they are loaded."""
 _CONVERTED = (0.6, 1.0)
@@ -136,6 +138,13 @@ def _activations(size: ModelSize, load: Load, element_bytes: float, *, eager: bo
     )
     if eager:
         scores = tokens * load.prompt_tokens * size.layers.heads
-        low += scores * (3 * element_bytes + _EAGER.low)
-        high += scores * (3 * element_bytes + _EAGER.high)
+        kept = (6 if size.caps_scores else 3) * element_bytes
+        low += scores * (kept + _EAGER.low)
+        high += scores * (kept + _EAGER.high)
+    states = max(
+        (each.state_elements for each in size.layers.layers if isinstance(each, Recurrent)),
+        default=0,
+    )
+    low += _SCANNED[0] * tokens * states * _F32
+    high += _SCANNED[1] * tokens * states * _F32
     return Interval(round(low + 0.8 * logits), round(high + logits))
