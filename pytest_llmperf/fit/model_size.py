@@ -44,8 +44,6 @@ class ModelSize(msgspec.Struct, frozen=True, kw_only=True):
     """Of weight files, beside the weights: the vocabulary, mostly."""
     keeps_all_logits: bool = False
     """Whether transformers computes those of a whole prompt where the last token's are asked."""
-    caps_scores: bool = False
-    """Whether eager attention bends its scores, in three steps of their own."""
     traffic: Traffic | None = None
     """What a step reads; None: not known, or not asked for."""
     notes: tuple[str, ...] = ()
@@ -101,8 +99,6 @@ def size_as_loaded(
         layers=layers,
         inner=inner_length(config, layers),
         keeps_all_logits=config.model_type in _ALL_LOGITS,
-        caps_scores=config.values.get("attn_logit_softcapping", config.model_type == "gemma2")
-        not in (None, False),
         traffic=traffic_planned(layers, parameters_of_config(config), weights),
     )
 
@@ -145,8 +141,6 @@ def _size_of_folder(files: ModelFiles) -> ModelSize:
         layers=layers,
         inner=inner_length(config, layers),
         keeps_all_logits=config.model_type in _ALL_LOGITS,
-        caps_scores=config.values.get("attn_logit_softcapping", config.model_type == "gemma2")
-        not in (None, False),
     )
     return scaled(found, files.weight_bytes / spread.total)
 

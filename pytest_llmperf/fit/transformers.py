@@ -24,8 +24,8 @@ _CUDA_CONTEXT = Interval(350 * _MIB, 900 * _MIB)
 _CPU = Devices()
 _LEAST_WORK, _MOST_WORK = (3, 8), (6, 24)
 """Numbers of a token at once, by the widths of its MLP and of the model, as they were measured."""
-_EAGER = Interval(3, 5)
-"""Bytes of a score beside three of the activations' type: softmax works in float32."""
+_SCORE_BYTES = (8.5, 12.0)
+"""Of one of eager attention, masked and normalized, in two-byte numbers as in float32."""
 _SCANNED = (2.5, 3.7)
 """States of a layer for every token of a prompt: a scan without a kernel of its own holds them."""
 _MERGED = (1.6, 2.3)
@@ -138,9 +138,8 @@ def _activations(size: ModelSize, load: Load, element_bytes: float, *, eager: bo
     )
     if eager:
         scores = tokens * load.prompt_tokens * size.layers.heads
-        kept = (6 if size.caps_scores else 3) * element_bytes
-        low += scores * (kept + _EAGER.low)
-        high += scores * (kept + _EAGER.high)
+        low += scores * _SCORE_BYTES[0]
+        high += scores * _SCORE_BYTES[1]
     states = max(
         (each.state_elements for each in size.layers.layers if isinstance(each, Recurrent)),
         default=0,
