@@ -69,6 +69,8 @@ class Result:
     path: str
     bandwidth: float | None
     """Of the probe before it, in bytes/s."""
+    flops: float | None
+    """Of the same, in operations/s."""
 
     @property
     def is_inside(self) -> bool:
@@ -131,21 +133,23 @@ def take(pool: WorkerPool, case: Case) -> Result | None:
     footprint = footprint_of(spec, asked.files, asked.options, (), load)
     assert footprint is not None
     bandwidth = None if isinstance(probe, str) else probe.bandwidth_best
+    flops = None if isinstance(probe, str) else probe.flops_best
     return Result(
         case=case,
         predicted=footprint.total,
         peak=peak.bytes,
         decode_tps=statistics.median(speeds),
-        expected_tps=_expected_tps(case, asked.files, load, bandwidth),
+        expected_tps=_expected_tps(case, asked.files, load, bandwidth, flops),
         weights=asked.files.weight_bytes,
         cache=footprint.on("ram").cache,
         path=asked.files.path,
         bandwidth=bandwidth,
+        flops=flops,
     )
 
 
 def _expected_tps(
-    case: Case, files: ModelFiles, load: Load, bandwidth: float | None
+    case: Case, files: ModelFiles, load: Load, bandwidth: float | None, flops: float | None
 ) -> float | None:
     """Of one sequence; None where a prediction is not offered."""
     size = with_traffic(size_of_files(files), files)
@@ -155,6 +159,7 @@ def _expected_tps(
         share=1.0,
         efficiency=efficiency_of(case.backend, "cpu", case.quantization),
         bandwidth=bandwidth,
+        flops=flops,
     )
     depth = load.prompt_tokens + NEW_TOKENS // 2
     return expected_speed(size.traffic, [part], depth_tokens=depth, prompt_tokens=1).decode_tps
@@ -246,7 +251,7 @@ def _line(benchmark: Benchmark, each: Result, others: dict[str, int]) -> None:
         f"{naive_bytes(each.case) / each.peak - 1:+.0%}",
         case=each.case.name, backend=each.case.backend, peak=each.peak, low=each.predicted.low,
         high=each.predicted.high, decode_tps=each.decode_tps, expected_tps=each.expected_tps,
-        bandwidth=each.bandwidth,
+        bandwidth=each.bandwidth, flops=each.flops,
     )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """How fast will it be, by what a step reads and what this engine made of such a memory before?
 
-A step's time is the bytes that it must read, by the share of the bandwidth that the engine reaches
-for weights of this type; a prompt's the operations, by the share of the matmul rate. The shares
-were measured (efficiency.yaml says when and on what); another machine's may differ.
+A step's time is that of the bytes which it must read, by the share of the bandwidth that the engine
+reaches, and on a CPU that of unpacking and multiplying them, by a share of the matmul rate; a
+prompt's is that of its operations. The shares were measured (efficiency.yaml says when and on
+what); another machine's may differ.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from importlib import resources
 
 import msgspec
 
-from pytest_llmperf.models.step import Traffic, prefill_flops, step_bytes
+from pytest_llmperf.models.step import Traffic, kv_values, prefill_flops, step_bytes
 
 GENERAL = "any"
 
@@ -22,7 +23,11 @@ class Efficiency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Shares that an engine reached, between 0 and 1."""
 
     decode: float
-    """Of the bandwidth: mbu."""
+    """Of the bandwidth, by a step."""
+    compute: float | None = None
+    """Of the matmul rate, by a step; None: its multiplications cost nothing beside its bytes."""
+    cache: float = 1.0
+    """Of the bandwidth, by the reading of cached keys and values."""
     prefill: float
     """Of the matmul rate: mfu."""
     layer_us: float = 0.0
@@ -62,19 +67,17 @@ def expected_speed(
 ) -> Speed:
     """Tokens per second of one sequence: decode behind ``depth_tokens``, and of a prompt.
 
-    The devices work one after the other. Seconds of a step on each: share × (step bytes ÷
-    (bandwidth × efficiency) + layers × time of a layer); of a prompt: share × operations ÷
-    (rate × efficiency).
+    The devices work one after the other. Seconds of a step on each: share × (bytes ÷ (bandwidth ×
+    efficiency) + operations ÷ (rate × efficiency) + layers × time of a layer); of a prompt: share ×
+    operations ÷ (rate × efficiency).
     """
-    size = step_bytes(traffic, depth_tokens=depth_tokens, kv_element_bytes=kv_element_bytes)
+    weights = step_bytes(traffic)
+    cached = round(kv_values(traffic, depth_tokens) * kv_element_bytes)
     layers = sum(each.layers for each in traffic.attention)
     step_s = _sum(
-        each.bandwidth
-        and each.share
-        * (
-            size / (each.bandwidth * each.efficiency.decode)
-            + layers * each.efficiency.layer_us / 1e6
-        )
+        each.share * seconds
+        if (seconds := _step_s(each, traffic, weights, cached, layers)) is not None
+        else None
         for each in parts
     )
     operations = prefill_flops(traffic, prompt_tokens=prompt_tokens)
@@ -89,6 +92,21 @@ def expected_speed(
         prefill_tps=prompt_tokens / prompt_s if prompt_s else None,
         is_ceiling=any(each.efficiency == PERFECT for each in parts),
     )
+
+
+def _step_s(part: Part, traffic: Traffic, weights: int, cached: int, layers: int) -> float | None:
+    """Seconds of a step, were all layers there; None: not known."""
+    if part.bandwidth is None:
+        return None
+    reached = part.efficiency
+    seconds = weights / (part.bandwidth * reached.decode)
+    seconds += cached / (part.bandwidth * reached.cache)
+    if reached.compute is not None:
+        operations = prefill_flops(traffic, prompt_tokens=1)
+        if part.flops is None or operations is None:
+            return None
+        seconds += operations / (part.flops * reached.compute)
+    return seconds + layers * reached.layer_us / 1e6
 
 
 def _sum(seconds: Iterable[float | None]) -> float | None:

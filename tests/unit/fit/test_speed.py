@@ -9,7 +9,7 @@ from tests.unit.fit.models import MIB, model
 
 TRAFFIC = model().traffic
 BYTES = (4 * 100 + 60) * MIB
-HALF = Efficiency(decode=0.5, prefill=0.25)
+HALF = Efficiency(decode=0.5, prefill=0.25, cache=0.5)
 
 
 def part(**given: object) -> Part:
@@ -36,6 +36,14 @@ def test_each_layer_takes_its_time_beside_its_bytes() -> None:
     slow = Efficiency(decode=0.5, prefill=0.25, layer_us=100.0)
     decode, _ = speed(part(efficiency=slow))
     assert decode == pytest.approx(1 / (BYTES / 5e9 + 4 * 100e-6))
+
+
+def test_multiplications_take_their_time_where_they_were_measured_to() -> None:
+    slow = Efficiency(decode=0.5, prefill=0.25, compute=0.1)
+    decode, _ = speed(part(efficiency=slow))
+    operations = 2 * BYTES + 2 * 4 * 1024  # a parameter a byte, and a token's own attention
+    assert decode == pytest.approx(1 / (BYTES / 5e9 + operations / 0.1e12))
+    assert speed(part(efficiency=slow, flops=None)) == (None, None)
 
 
 def test_a_prompt_is_operations_by_the_share_of_the_rate() -> None:
