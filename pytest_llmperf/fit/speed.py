@@ -28,8 +28,8 @@ class Efficiency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Of the matmul rate, by a step; None: its multiplications cost nothing beside its bytes."""
     cache: float = 1.0
     """Of the bandwidth, by the reading of cached keys and values."""
-    prefill: float
-    """Of the matmul rate: mfu."""
+    prefill: float | None = None
+    """Of the matmul rate, by a prompt: mfu; None: not known."""
     layer_us: float = 0.0
     """What a layer costs in a step beside its bytes, in µs."""
 
@@ -82,9 +82,9 @@ def expected_speed(
     )
     operations = prefill_flops(traffic, prompt_tokens=prompt_tokens)
     prompt_s = _sum(
-        operations
-        and each.flops
-        and each.share * operations / (each.flops * each.efficiency.prefill)
+        each.share * operations / (each.flops * each.efficiency.prefill)
+        if operations and each.flops and each.efficiency.prefill
+        else None
         for each in parts
     )
     return Speed(
