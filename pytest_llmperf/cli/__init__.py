@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
 import os
 import select
@@ -10,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pytest_llmperf.cli import baseline, compare, doctor, history, plan, run, selftest
 from pytest_llmperf.cli.answer import TOOL_FAILED, USAGE, complain
 
+COMMANDS = ("doctor", "plan", "run", "compare", "baseline", "history", "selftest")
 READER_LEFT = 128 + 13
 """As of a program that SIGPIPE ended: whoever read its output has seen enough."""
 
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        options = _parser().parse_args(arguments)
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        options = _parser(given).parse_args(given)
         return int(options.run(options))
     except KeyboardInterrupt:
         complain("interrupted")
@@ -64,7 +66,9 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    """Declares the command that is asked for, or all: importing them takes longer than a plan."""
+    asked = next((each for each in given if not each.startswith("-")), None)
     parser: argparse.ArgumentParser = _Parser(
         prog="pytest-llmperf",
         description="Look at this machine, its engines and its models. To gate: pytest --llmperf",
@@ -72,11 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     version = importlib.metadata.version("pytest-llmperf")
     parser.add_argument("--version", action="version", version=f"pytest-llmperf {version}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    doctor.add_command(commands)
-    plan.add_command(commands)
-    run.add_command(commands)
-    compare.add_command(commands)
-    baseline.add_command(commands)
-    history.add_command(commands)
-    selftest.add_command(commands)
+    for name in (asked,) if asked in COMMANDS else COMMANDS:
+        importlib.import_module(f"pytest_llmperf.cli.{name}").add_command(commands)
     return parser

@@ -197,7 +197,7 @@ def _print(report: PlanReport) -> None:
     for note in notes:
         say(*wrapped(note))
     if report.budget:
-        say(*wrapped(budget_line(report.budget, report.picked)))
+        say(*wrapped(budget_line(report.budget, report.picked, report.rows)))
 
 
 def _tokens(text: str) -> int:

@@ -39,11 +39,17 @@ def reason_lines(rows: Sequence[Planned]) -> list[str]:
     return lines
 
 
-def budget_line(budget: Sequence[Term], picked: Planned | None) -> str:
-    """Which row meets all demands."""
+def budget_line(
+    budget: Sequence[Term], picked: Planned | None, rows: Sequence[Planned] = ()
+) -> str:
+    """Which of ``rows`` meets all demands."""
     asked = ", ".join(each.text for each in budget)
     if picked is None:
-        speeds = any(each.name.endswith("tps") for each in budget)
+        speeds = any(each.name.endswith("tps") for each in budget) and any(
+            row.speed.is_ceiling or row.speed.decode_tps is None
+            for row in rows
+            if row.fit is not Fit.NO
+        )
         why = (
             " A speed counts if this engine was measured on such a device and the bandwidth is "
             "known: leave tps out, or plan on the machine itself."

@@ -51,7 +51,10 @@ def test_a_budget_names_what_it_picked() -> None:
     budget = read_budget("tps>=20,vram<=6")
     asked = "tps >= 20 tok/s, vram <= 6 GiB"
     assert budget_line(budget, ROW) == f"{asked}: Q4_K_M at 4096 tokens, on GPU."
-    assert budget_line(budget, None).startswith(f"No row surely meets {asked}. A speed counts if")
+    assert budget_line(budget, None, [ROW]) == f"No row surely meets {asked}."
+    unknown = [ROW, msgspec.structs.replace(ROW, speed=Speed())]
+    told = budget_line(budget, None, unknown)
+    assert told.startswith(f"No row surely meets {asked}. A speed counts if")
     memory = read_budget("vram<=6")
     assert budget_line(memory, None) == "No row surely meets vram <= 6 GiB."
 
