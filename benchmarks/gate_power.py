@@ -61,7 +61,7 @@ from pytest_llmperf.gate.suite import suite_shift
 SEED = 2026
 CHUNK = 10
 """Sessions that share a seed."""
-QUICK_PART = 1 / 15
+QUICK_PART = 1 / 21
 PROCESSES = 2
 
 
