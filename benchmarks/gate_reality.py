@@ -37,7 +37,8 @@ from pytest_llmperf.report.result import RunResult
 LOSSES = (0.03, 0.05, 0.10)
 FALSE_RED = Target(most=0)
 FOUND = {0.10: Target(least=0.9)}
-HONEST = Target(most=0.2)  # an MDE is what is found in four cases of five
+HONEST = {0.05: Target(most=0)}
+KEPT = Target(most=0.2)  # an MDE is what is found in four cases of five
 SHOWN = (Verdict.PASSED, Verdict.IMPROVED, Verdict.INCONCLUSIVE, Verdict.NO_BASELINE,
          Verdict.REGRESSED)  # fmt: skip
 SUITE = """
@@ -156,6 +157,13 @@ class Session:
         """
         return statistics.fmean(_power(pair, loss) for pair in self.pairs)
 
+    def silent(self, loss: float) -> int:
+        """Pairs that passed although their MDE says that such a loss is found."""
+        return sum(
+            pair.verdict is Verdict.PASSED and (pair.judgement.mde or math.inf) <= loss
+            for pair in self.pairs
+        )
+
     def promised(self, lost: Mapping[PairKey, float]) -> list[PairResult]:
         """Pairs that lost what their MDE says is found, four times in five, or more."""
         return [pair for pair in self.pairs if (pair.judgement.mde or math.inf) <= lost[pair.key]]
@@ -231,6 +239,10 @@ def tell(benchmark: Benchmark, seen: dict[float | None, list[Session]]) -> None:
         )  # fmt: skip
         if loss is None:
             benchmark.check("red sessions of an unchanged build", red, FALSE_RED)
+        if loss in HONEST:
+            hidden = sum(not each.is_red and each.silent(loss) > 0 for each in sessions)
+            what = f"sessions when {name_of(loss)} that are green though an MDE promises red"
+            benchmark.check(what, hidden, HONEST[loss])
         if loss in FOUND:
             benchmark.check(f"red sessions when {name_of(loss)}", red / len(sessions), FOUND[loss])
     for loss in LOSSES:
@@ -250,7 +262,7 @@ def tell(benchmark: Benchmark, seen: dict[float | None, list[Session]]) -> None:
         )
         if promised:
             what = f"share of these that passed, {kind}"
-            benchmark.check(what, silent / len(promised), HONEST)
+            benchmark.check(what, silent / len(promised), KEPT)
 
 
 def main() -> int:

@@ -26,13 +26,13 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def where(self) -> str:
-        """``CPU``, ``GPU``, ``2 GPUs``, ``20 of 33 layers on GPU``."""
+        """``CPU``, ``GPU``, ``2 GPUs``, ``20/33 on GPU``: so many of all layers."""
         if not self.devices.gpus:
             return "CPU"
         gpus = "GPU" if self.devices.gpus == 1 else f"{self.devices.gpus} GPUs"
         if self.devices.gpu_layers >= self.all_layers:
             return gpus
-        return f"{self.devices.gpu_layers} of {self.all_layers} layers on {gpus}"
+        return f"{self.devices.gpu_layers}/{self.all_layers} on {gpus}"
 
 
 def place(

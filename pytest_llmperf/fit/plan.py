@@ -14,6 +14,7 @@ from pytest_llmperf.fit.placement import Placement, place
 from pytest_llmperf.fit.preflight import Fit
 from pytest_llmperf.fit.room import Room
 from pytest_llmperf.fit.speed import Part, Speed, efficiency_of, expected_speed
+from pytest_llmperf.models.layers import cache_type
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,9 +98,11 @@ def _speed(
         )
         if share
     ]
+    kind = cache_type(load.cache_type)
     return expected_speed(
         size.traffic,
         parts,
         depth_tokens=load.context_tokens,
         prompt_tokens=load.prompt_tokens,
+        kv_element_bytes=kind.bytes / kind.elements,
     )

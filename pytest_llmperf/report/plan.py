@@ -14,7 +14,7 @@ from pytest_llmperf.fit.wanted import Term
 _GIB = 1 << 30
 _HEAD = (
     f"{'quant.':7} {'context':>7} {'weights':>7} {'KV':>5} {'total GiB':>10} "
-    f"{'tok/s':>6} {'prompt/s':>8}  runs on"
+    f"{'tok/s':>6} {'prompt/s':>8} runs on"
 )
 _RULE = "─" * 80
 
@@ -71,7 +71,7 @@ def _line(row: Planned) -> str:
     return (
         f"{row.quantization:7} {row.context_tokens:>7} {_gib(row.weights.middle):>7} "
         f"{_gib(row.kv_cache):>5} {_range(row.total):>10} "
-        f"{_tps(row.speed.decode_tps, row.speed):>6} {_tps(row.speed.prefill_tps, row.speed):>8}  "
+        f"{_tps(row.speed.decode_tps, row.speed):>6} {_tps(row.speed.prefill_tps, row.speed):>8} "
         f"{_where(row)}"
     )
 
@@ -79,7 +79,7 @@ def _line(row: Planned) -> str:
 def _where(row: Planned) -> str:
     if row.fit is Fit.NO:
         return "does not fit"
-    return f"{row.where}, tight" if row.fit is Fit.TIGHT else row.where
+    return f"{row.where} tight" if row.fit is Fit.TIGHT else row.where
 
 
 def _tps(value: float | None, speed: Speed) -> str:

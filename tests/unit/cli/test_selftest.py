@@ -85,8 +85,7 @@ def test_one_whose_sessions_differ_by_a_tenth_cannot(
     assert command(*STEADY, "-o", paces(*[1.0, 1.1] * 4)) == selftest.CANNOT_HOLD
     told = " ".join(capsys.readouterr().out.split())
     assert "This runner cannot hold a 5 % gate: the smallest loss it would find is 1" in told
-    is_quiet = "disturbed: " not in told  # what other work on this machine does is told instead
-    assert ("what disturbs it: nothing that can be seen from here." in told) is is_quiet
+    assert "what disturbs it: nothing that can be seen from here." in told
 
 
 def test_a_false_red_is_counted(paces: PaceFile, capsys: pytest.CaptureFixture[str]) -> None:

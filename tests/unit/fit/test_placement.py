@@ -32,7 +32,7 @@ def test_one_layer_more_would_not_fit(vram_mib: int) -> None:
     found = place(LLAMA, SIZE, "Q8_0", LOAD, here)
     layers = found.devices.gpu_layers
     assert 0 < layers < 17
-    assert found.where == f"{layers} of 17 layers on GPU"
+    assert found.where == f"{layers}/17 on GPU"
     gpu = found.footprint.gpus[0]
     assert gpu.total.high * 1.1 <= here.vram[0] < (gpu.total.high + 260 * MIB) * 1.1
 
