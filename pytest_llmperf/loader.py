@@ -105,6 +105,9 @@ class Loader:
             rungs = ladder(spec, files, backend, options, wish.options, room_now(self.hardware))
             rejected: list[Rejected] = []
             for rung in rungs:
+                if rung.missing:
+                    rejected.append(Rejected(what=rung.words, why=rung.missing))
+                    continue
                 try:
                     loading, model = self._try(rung, files, backend, timeout_s)
                 except (DoesNotFit, NoSpace, WorkerError) as error:

@@ -18,6 +18,12 @@ from pytest_llmperf.backends.protocol import (
     ModelFormat,
     Request,
 )
+from pytest_llmperf.backends.transformers_packing import (
+    FOUR_BIT,
+    Packing,
+    quantization_config,
+    weight_element_bytes,
+)
 from pytest_llmperf.hardware import usable_cores
 from pytest_llmperf.models import ModelFiles
 
@@ -42,6 +48,10 @@ class TransformersOptions(BackendOptions, frozen=True, kw_only=True):
     """Have accelerate share the layers among GPUs and RAM; None: all are on ``device``."""
     max_memory: str | None = None
     """What weights may take of each device then: ``0=6GiB, cpu=16GiB``; GPUs by number."""
+    quantize: Packing | None = None
+    """Pack the weights of linear layers while they are loaded; None: as they are in the file."""
+    compute_dtype: Literal["bfloat16", "float16", "float32"] | None = None
+    """What ``nf4`` and ``fp4`` are multiplied in; None: ``dtype``, bfloat16 if that is auto."""
 
 
 class Transformers:
@@ -89,6 +99,10 @@ class TransformersEngine(Engine):
         torch.set_num_threads(options.num_threads or usable_cores())
         self._device = _choose_device(torch, options.device)
         shared = _sharing(options)
+        packed = _packed(torch, options, self._device)
+        # Tensor subclasses of quanto cannot be used under inference_mode.
+        is_quanto = (options.quantize or "").startswith("quanto")
+        self._without_gradients: Any = torch.no_grad if is_quanto else torch.inference_mode
         try:
             loaded = transformers.AutoModelForCausalLM.from_pretrained(
                 model.path,
@@ -97,11 +111,11 @@ class TransformersEngine(Engine):
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
-                **shared,
+                **(packed | shared),
             )
         except (ValueError, ImportError) as error:
             raise EngineRefused(f"transformers could not load {model.path}: {error}") from error
-        self._model: Any = (loaded if shared else loaded.to(self._device)).eval()
+        self._model: Any = (loaded if packed or shared else loaded.to(self._device)).eval()
         if shared:
             self._device = self._model.device
         self._options = options
@@ -113,7 +127,6 @@ class TransformersEngine(Engine):
     def facts(self) -> EngineFacts:
         """Describe the engine, with the device, element type and attention really in use."""
         config = self._model.config
-        packed = getattr(config, "quantization_config", None) is not None
         in_force = msgspec.structs.replace(
             self._options,
             device=str(self._device),
@@ -129,9 +142,17 @@ class TransformersEngine(Engine):
             build=f"torch {self._torch.__version__}",
             device=self._where(),
             threads=int(self._torch.get_num_threads()) if self._device.type == "cpu" else None,
-            weight_element_bytes=None if packed else float(self._model.dtype.itemsize),
+            weight_element_bytes=self._weight_element_bytes(),
             kv_element_bytes=float(self._model.dtype.itemsize),
         )
+
+    def _weight_element_bytes(self) -> float | None:
+        """None: packed in the file already, which tells more."""
+        if self._options.quantize is not None:
+            return weight_element_bytes(self._model)
+        if getattr(self._model.config, "quantization_config", None) is not None:
+            return None
+        return float(self._model.dtype.itemsize)
 
     def _where(self) -> str:
         """Where the layers are: one device, or ``cpu and gpu``."""
@@ -146,7 +167,7 @@ class TransformersEngine(Engine):
     def generate(self, request: Request, timeline: Timeline) -> None:
         """Run ``generate``; the streamer receives a step after generate's own copy to the host."""
         torch = self._torch
-        with torch.inference_mode():
+        with self._without_gradients():
             inputs = torch.tensor(request.prompts, dtype=torch.long, device=self._device)
             mask = torch.ones_like(inputs)
             kept = self._read_ahead(inputs[:, : request.depth]) if request.depth else {}
@@ -205,6 +226,22 @@ class _TimelineStreamer:
 
     def end(self) -> None:
         """Nothing is left to do when generation ends."""
+
+
+def _packed(torch: Any, options: TransformersOptions, device: Any) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` for weights that are packed. Raises EngineRefused."""
+    if options.quantize is None:
+        if options.compute_dtype is not None:
+            raise EngineRefused("compute_dtype needs quantize='nf4' or 'fp4'")
+        return {}
+    if options.compute_dtype is not None and options.quantize not in FOUR_BIT:
+        raise EngineRefused(f"quantize={options.quantize} has no compute_dtype: leave it out")
+    usual = "bfloat16" if options.dtype == "auto" else options.dtype
+    compute_dtype = getattr(torch, options.compute_dtype or usual)
+    return {
+        "quantization_config": quantization_config(options.quantize, compute_dtype),
+        "device_map": {"": device},
+    }
 
 
 def _sharing(options: TransformersOptions) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pytest_llmperf.fit.model_size import (
 )
 from pytest_llmperf.fit.preflight import Fit, preflight
 from pytest_llmperf.fit.room import Room, room_here
-from pytest_llmperf.fit.transformers import transformers_footprint
+from pytest_llmperf.fit.transformers import PACKED_BYTES, transformers_footprint
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.memory import address_space_limit_bytes, from_linux
 from pytest_llmperf.models import ModelFiles, ModelSpec
@@ -136,21 +136,43 @@ def footprint_of(
                 size = _size_in_gguf(spec, files)
                 return llama_cpp_footprint(size, options, shares, load=load)
             case TransformersOptions():
-                stored, element_bytes = _bytes_in_memory(spec, files, options.dtype)
-                size = _size_in_folder(spec, files, stored or element_bytes)
-                is_converted = stored is not None and stored != element_bytes
-                return transformers_footprint(
-                    scaled(size, element_bytes / stored) if stored else size,
+                return _in_transformers(
+                    spec,
+                    files,
+                    options,
                     load or USUAL,
-                    element_bytes=element_bytes,
-                    converted_bytes=size.weights.total if is_converted else 0,
-                    eager=options.attn_implementation == "eager",
-                    devices=Devices(gpu_layers=gpu_layers, shares=shares),
+                    Devices(gpu_layers=gpu_layers, shares=shares),
                 )
             case _:
                 return None
     except ModelError:  # what is wrong with it, the load says
         return None
+
+
+def _in_transformers(
+    spec: ModelSpec,
+    files: ModelFiles | None,
+    options: TransformersOptions,
+    load: Load,
+    devices: Devices,
+) -> Footprint:
+    """Raises ModelError."""
+    stored, element_bytes = _bytes_in_memory(spec, files, options.dtype)
+    size = _size_in_folder(spec, files, stored or element_bytes)
+    held = size
+    if options.quantize is not None:
+        config = read_config(Path(files.path) / "config.json") if files else named_config(spec)[1]
+        held = size_as_loaded(config, PACKED_BYTES[options.quantize], element_bytes)
+    elif stored is not None:
+        held = scaled(size, element_bytes / stored)
+    return transformers_footprint(
+        held,
+        load,
+        element_bytes=element_bytes,
+        converted_bytes=0 if held == size or stored is None else size.weights.total,
+        eager=options.attn_implementation == "eager",
+        devices=devices,
+    )
 
 
 def _shared(

@@ -13,12 +13,18 @@ from pytest_llmperf.fit.llama_cpp import llama_cpp_footprint
 from pytest_llmperf.fit.load import Load
 from pytest_llmperf.fit.model_size import ModelSize, size_as_gguf, size_as_loaded
 from pytest_llmperf.fit.onnxruntime import onnxruntime_footprint
-from pytest_llmperf.fit.transformers import transformers_footprint
+from pytest_llmperf.fit.transformers import PACKED_BYTES, transformers_footprint
 from pytest_llmperf.fit.vllm import vllm_footprint
 from pytest_llmperf.models.config import ModelConfig
 
-_ELEMENT_BYTES = {"F32": 4.0, "BF16": 2.0, "INT8": 1.005, "NF4": 0.5625, "INT4": 0.625}
-"""Of a weight of a matrix, scales included: a float32 for each 64 (NF4) or 32 (INT4) weights."""
+_ELEMENT_BYTES = {
+    "F32": 4.0,
+    "BF16": 2.0,
+    "INT8": PACKED_BYTES["int8"],
+    "NF4": PACKED_BYTES["nf4"],
+    "INT4": 0.625,
+}
+"""Of a weight of a matrix, scales included: INT4 has a float32 for each 32 weights."""
 _ACTIVATION_BYTES = {"F32": 4.0}
 _UBATCH_TOKENS = 512
 

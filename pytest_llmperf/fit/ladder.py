@@ -13,6 +13,7 @@ import msgspec
 from pytest_llmperf.backends import Backend, BackendOptions
 from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
 from pytest_llmperf.backends.transformers import TransformersOptions
+from pytest_llmperf.backends.transformers_packing import Packing, missing_for
 from pytest_llmperf.fit.before_load import expect
 from pytest_llmperf.fit.devices import largest
 from pytest_llmperf.fit.gpu_support import gpu_shares
@@ -23,7 +24,9 @@ from pytest_llmperf.models.layers import MOST_LAYERS
 
 LLAMA_CPP_TYPES = ("F16", "Q8_0", "Q4_K_M")
 TRANSFORMERS_TYPES = ("F32", "BF16")
-_SHORTER = (1024, 512)
+_CELLS = 256
+"""Tokens by which a context grows: llama.cpp rounds to them."""
+_PACKED: tuple[Packing, ...] = ("int8", "nf4")
 _MIB = 1 << 20
 
 
@@ -34,6 +37,8 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
     options: BackendOptions
     words: str
     """What is special about it: ``Q8_0, 20 layers on the GPU``."""
+    missing: str = ""
+    """What would have to be installed for it."""
 
 
 def ladder(
@@ -89,9 +94,23 @@ def _llama_cpp(
     for each in on_cpu:
         yield _rung(each, options, "on the CPU")
     if "n_ctx" not in given:
-        for tokens in _SHORTER:
-            shorter = msgspec.structs.replace(options, n_ctx=tokens)
-            yield _rung(last, shorter, f"on the CPU, {tokens} tokens of context")
+        shorter = _longest_context(last, files, options, room)
+        yield _rung(last, shorter, f"on the CPU, {shorter.n_ctx} tokens of context")
+
+
+def _longest_context(
+    spec: ModelSpec, files: ModelFiles | None, options: LlamaCppOptions, room: Room
+) -> LlamaCppOptions:
+    """The longest context below what is usual that surely fits; if none does, the shortest."""
+
+    def of(cells: int) -> LlamaCppOptions:
+        return msgspec.structs.replace(options, n_ctx=cells * _CELLS)
+
+    def fits(cells: int) -> bool:
+        found = expect(spec, files, of(cells), room)
+        return found is not None and found.fit is Fit.YES
+
+    return of(max(1, largest(fits, options.n_ctx // _CELLS - 1)))
 
 
 def _most_layers(
@@ -126,6 +145,8 @@ def _transformers(
     if "dtype" not in given and specs[-1].quantization != "BF16":
         smaller = msgspec.structs.replace(options, dtype="bfloat16")
         yield _rung(specs[-1], smaller, f"as bfloat16 on the {where}")
+    if not {"quantize", "dtype", "device_map"} & set(given):
+        yield from _packed(specs[-1], smaller, where)
     if where == "CPU" or {"device", "device_map"} & set(given):
         return
     shared = _max_memory(specs[-1], files, smaller, room)
@@ -133,6 +154,17 @@ def _transformers(
         options = msgspec.structs.replace(smaller, device_map="auto", max_memory=shared)
         yield _rung(specs[-1], options, f"layers on the GPU and the CPU ({shared})")
     yield _rung(specs[-1], msgspec.structs.replace(smaller, device="cpu"), "on the CPU")
+
+
+def _packed(spec: ModelSpec, options: TransformersOptions, where: str) -> Iterator[Rung]:
+    """In eight bits, then in four."""
+    for packing in _PACKED:
+        yield Rung(
+            spec=spec,
+            options=msgspec.structs.replace(options, quantize=packing),
+            words=f"packed as {packing} on the {where}",
+            missing=missing_for(packing),
+        )
 
 
 def _max_memory(

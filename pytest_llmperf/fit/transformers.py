@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+from pytest_llmperf.backends.transformers_packing import Packing
 from pytest_llmperf.fit.devices import Devices
 from pytest_llmperf.fit.footprint import NOTHING, RAM, Footprint, Interval, Share
 from pytest_llmperf.fit.load import Load
@@ -32,6 +33,16 @@ _MERGED = (1.6, 2.3)
 """Experts are copied into one matrix of a layer while they are loaded."""
 _CONVERTED = (0.6, 1.0)
 """Of the file's pages that stay beside weights which were converted to another type."""
+PACKED_BYTES: dict[Packing, float] = {
+    "nf4": 0.5625,
+    "fp4": 0.5625,
+    "int8": 1.005,
+    "quanto-int8": 1.003,
+    "quanto-int4": 0.5312,
+    "torchao-int8": 1.003,
+}
+"""Of a weight with its scales: a float32 for each 64 weights (nf4, fp4), two numbers of two bytes
+for each 128 (quanto-int4), one number for each row."""
 _FAULT_BYTES = 64 << 10
 """What the kernel maps around a row of a table that is read."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 
 from pytest_llmperf.backends import UnknownOption
+from pytest_llmperf.backends.transformers_packing import Packing
 from pytest_llmperf.worker.errors import EngineRefusal
 from pytest_llmperf.worker.pool import WorkerPool
 from tests.backends.conftest import Load
@@ -17,6 +19,10 @@ REAL = [
     pytest.param("llama-cpp", {"quantization": "Q4_K_M"}, marks=pytest.mark.engine, id="Q4_K_M"),
     pytest.param("llama-cpp", {"quantization": "Q8_0"}, marks=pytest.mark.engine, id="Q8_0"),
     pytest.param("transformers", {"quantization": "BF16"}, marks=pytest.mark.engine, id="BF16"),
+    *(
+        pytest.param("transformers", {"quantize": packing}, marks=pytest.mark.engine, id=packing)
+        for packing in get_args(Packing)
+    ),
 ]
 ALL = [*REAL, pytest.param("fake", {}, id="fake")]
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+
 import pytest
 
 from pytest_llmperf.backends import find_backend, read_options
+from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
+from pytest_llmperf.fit.before_load import expect
 from pytest_llmperf.fit.ladder import ladder
+from pytest_llmperf.fit.preflight import Fit
 from pytest_llmperf.fit.room import Room
 from pytest_llmperf.models import ModelSpec
 from tests.unit.fit.models import GIB
@@ -34,9 +39,27 @@ def test_on_a_cpu_types_get_smaller_and_then_the_context() -> None:
         "F16, on the CPU",
         "Q8_0, on the CPU",
         "Q4_K_M, on the CPU",
-        "Q4_K_M, on the CPU, 1024 tokens of context",
-        "Q4_K_M, on the CPU, 512 tokens of context",
+        "Q4_K_M, on the CPU, 1792 tokens of context",
     ]
+
+
+@pytest.mark.parametrize("ram_gib", [8.2, 8.25, 8.35])
+def test_the_context_is_the_longest_that_surely_fits(ram_gib: float) -> None:
+    adapter = find_backend("llama-cpp")
+    spec = ModelSpec("synthetic:mistral-7b", "Q4_K_M")
+    small = Room(name="test", ram=round(ram_gib * GIB))
+
+    def fits(context: int) -> bool:
+        options = read_options(adapter, {"n_gpu_layers": 0, "n_ctx": context})
+        found = expect(spec, None, options, small)
+        return found is not None and found.fit is Fit.YES
+
+    *_, last = ladder(spec, None, adapter, read_options(adapter, {}), {}, small)
+    assert isinstance(last.options, LlamaCppOptions)
+    chosen = last.options.n_ctx
+    assert 256 < chosen < 2048
+    assert fits(chosen)
+    assert not fits(chosen + 256)
 
 
 @pytest.mark.usefixtures("gpu_build")
@@ -60,8 +83,9 @@ def test_in_between_as_many_layers_as_fit(vram_gib: int, ram_gib: int) -> None:
 def test_transformers_lets_accelerate_share_before_it_leaves_the_gpu() -> None:
     found = words("transformers", CARD)
     assert found[:2] == ["F32, on the GPU", "BF16, on the GPU"]
-    assert found[2].startswith("BF16, layers on the GPU and the CPU (0=")
-    assert found[3] == "BF16, on the CPU"
+    assert found[2:4] == [f"packed as {kind} on the GPU" for kind in ("int8", "nf4")]
+    assert found[4].startswith("BF16, layers on the GPU and the CPU (0=")
+    assert found[5] == "BF16, on the CPU"
 
 
 def test_what_was_asked_for_is_not_changed() -> None:
@@ -75,17 +99,35 @@ def test_layers_that_were_asked_for_stay() -> None:
 
 
 def test_transformers_goes_from_four_bytes_to_two() -> None:
-    assert words("transformers", CPU) == ["F32, on the CPU", "BF16, on the CPU"]
+    assert words("transformers", CPU)[:2] == ["F32, on the CPU", "BF16, on the CPU"]
 
 
 def test_transformers_makes_a_file_smaller_in_memory() -> None:
     adapter = find_backend("transformers")
     spec = ModelSpec("some/folder")
     rungs = list(ladder(spec, None, adapter, read_options(adapter, {}), {}, CPU))
-    assert [each.words for each in rungs] == ["on the CPU", "as bfloat16 on the CPU"]
+    assert [each.words for each in rungs] == [
+        "on the CPU",
+        "as bfloat16 on the CPU",
+        "packed as int8 on the CPU",
+        "packed as nf4 on the CPU",
+    ]
     asked = {"dtype": "float32"}
     (only,) = ladder(spec, None, adapter, read_options(adapter, asked), asked, CPU)
     assert only.words == "on the CPU"
+
+
+def test_what_would_have_to_be_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(package: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    adapter = find_backend("transformers")
+    rungs = ladder(ModelSpec("a/folder"), None, adapter, read_options(adapter, {}), {}, CPU)
+    missing = {each.words: each.missing for each in rungs}
+    said = "bitsandbytes is not installed: pip install bitsandbytes"
+    assert missing["packed as nf4 on the CPU"] == said
+    assert missing["on the CPU"] == ""
 
 
 def test_another_engine_is_loaded_as_asked() -> None:

@@ -1,0 +1,114 @@
+"""Into what does transformers pack the weights of a model while it loads them, and how small?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any, Literal
+
+from pytest_llmperf.backends.protocol import EngineMissing
+
+Packing = Literal["nf4", "fp4", "int8", "quanto-int8", "quanto-int4", "torchao-int8"]
+"""``nf4``, ``fp4`` and ``int8`` (LLM.int8()) are those of bitsandbytes."""
+
+FOUR_BIT = ("nf4", "fp4")
+_PACKAGES = {"quanto": "optimum-quanto", "torchao": "torchao"}
+
+
+def package_of(packing: Packing) -> str:
+    """The distribution that does it."""
+    return _PACKAGES.get(packing.partition("-")[0], "bitsandbytes")
+
+
+def missing_for(packing: Packing) -> str:
+    """What would have to be installed, and how; empty: nothing. Imports nothing."""
+    package = package_of(packing)
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return f"{package} is not installed: pip install {package}"
+    return ""
+
+
+def quantization_config(packing: Packing, compute_dtype: Any) -> Any:
+    """What ``from_pretrained`` takes as ``quantization_config``. Raises EngineMissing.
+
+    ``compute_dtype``: what 4-bit weights of bitsandbytes are multiplied in, a torch.dtype.
+    """
+    import transformers
+
+    package = package_of(packing)
+    try:
+        if packing in FOUR_BIT:
+            import bitsandbytes
+
+            return transformers.BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type=packing,
+                bnb_4bit_compute_dtype=compute_dtype,
+            )
+        if packing == "int8":
+            import bitsandbytes  # noqa: F401
+
+            return transformers.BitsAndBytesConfig(load_in_8bit=True)
+        if packing == "torchao-int8":
+            from torchao.quantization import Int8WeightOnlyConfig
+
+            return transformers.TorchAoConfig(quant_type=Int8WeightOnlyConfig())
+        import optimum.quanto  # noqa: F401
+
+        return transformers.QuantoConfig(weights=packing.partition("-")[2])
+    except (ImportError, OSError) as error:
+        raise EngineMissing(
+            f"quantize={packing} needs {package}, which cannot be imported ({error}): "
+            f"pip install {package}"
+        ) from error
+
+
+def weight_element_bytes(model: Any) -> float:
+    """Average size of a weight that a step reads, scales and zeros included.
+
+    The table of the tokens counts where it is the output as well. Packed tensors do not tell
+    their size (``get_memory_footprint`` is wrong for some), so that what they are made of is
+    counted.
+    """
+    table = model.get_input_embeddings()
+    head = model.get_output_embeddings()
+    is_tied = head is not None and head.weight is table.weight
+    held = elements = 0
+    for module in model.modules():
+        if module is table and not is_tied:
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            if module is head and name == "weight" and is_tied:
+                continue  # counted as the table
+            held += _held_bytes(parameter) + _scales_beside(module, parameter, name)
+            elements += _elements(module, parameter, name)
+    return held / elements
+
+
+def _elements(module: Any, parameter: Any, name: str) -> int:
+    if name == "weight" and hasattr(module, "in_features"):
+        return int(module.in_features * module.out_features)
+    return int(parameter.numel())
+
+
+def _held_bytes(tensor: Any) -> int:
+    """Of a tensor, or of the tensors that a subclass wraps."""
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is None:
+        return int(tensor.numel() * tensor.element_size())
+    names, _ = flatten()
+    return sum(_held_bytes(getattr(tensor, name)) for name in names)
+
+
+def _scales_beside(module: Any, parameter: Any, name: str) -> int:
+    """What bitsandbytes keeps outside of the packed tensor."""
+    if name != "weight":
+        return 0
+    state = getattr(parameter, "quant_state", None)
+    if state is not None:
+        return int(state.absmax.numel() * state.absmax.element_size())
+    beside = getattr(parameter, "SCB", None)
+    if beside is None:
+        beside = getattr(getattr(module, "state", None), "SCB", None)
+    return 0 if beside is None else int(beside.numel() * beside.element_size())
