@@ -50,6 +50,8 @@ INSIDE = Target(least=0.95)
 WIDTH = Target(most=0.15)
 MIDDLE = Target(most=0.03)
 SPEED = Target(most=0.15)
+_TIMED = 2
+"""Requests after the first one."""
 FOLDERS = Path(tempfile.gettempdir()) / "llmperf-footprint-configs"
 _BITS = {"F32": 32, "F16": 16, "BF16": 16, "Q8_0": 8, "Q6_K": 8, "Q5_K_M": 8}
 """Of accelerate's nearest type; four bits for all others."""
@@ -116,7 +118,7 @@ def take(pool: WorkerPool, case: Case) -> Result | None:
         with cpu_lease():
             probe = calibrate_cpu(here.cpu, here.memory)
             model = pool.fresh(asked, 0)
-            speeds = send(model, work, 2, lambda sample: sample.decode_tps)
+            speeds = send(model, work, _TIMED, lambda sample: sample.decode_tps)
             peak = figure_of(read_tree(model.worker.pid), "", None)
     except (WorkerError, ModelError) as error:
         print(f"{case.name}: {error}", file=sys.stderr)
@@ -129,6 +131,7 @@ def take(pool: WorkerPool, case: Case) -> Result | None:
         context_tokens=case.prompt_tokens + NEW_TOKENS,
         prompt_tokens=case.prompt_tokens,
         sequences=case.batch,
+        prompts=1 + _TIMED,
     )
     footprint = footprint_of(spec, asked.files, asked.options, (), load)
     assert footprint is not None

@@ -44,7 +44,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "llama-128k": _LLAMA | {"model_type": "llama", "vocab_size": 128000},
 }  # fmt: skip
 _IN_GGUF = ("llama", "mistral", "qwen2", "qwen3", "phi", "llama-wide", "llama-128k")
-_SEED = 20261122
+_SEED = 20261123
 NEW_TOKENS = 32
 
 
@@ -115,6 +115,11 @@ def _in_transformers() -> list[Case]:
         Case("llama", "transformers", "F32"),
         Case("llama", "transformers", "BF16", options={"dtype": "float32"}),
         Case("llama", "transformers", "BF16", 2048, options={"attn_implementation": "eager"}),
+        *(
+            Case(model, "transformers", "BF16", options={"quantize": packing})
+            for model in ("llama", "llama-wide")
+            for packing in ("nf4", "int8")
+        ),
     ]
 
 

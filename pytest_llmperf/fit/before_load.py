@@ -10,7 +10,7 @@ from pytest_llmperf.backends import Backend, BackendOptions
 from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
 from pytest_llmperf.backends.transformers import TransformersOptions
 from pytest_llmperf.fit.devices import Devices, largest
-from pytest_llmperf.fit.footprint import Footprint
+from pytest_llmperf.fit.footprint import Footprint, Interval
 from pytest_llmperf.fit.gpu_support import gpu_shares
 from pytest_llmperf.fit.llama_cpp import llama_cpp_footprint
 from pytest_llmperf.fit.load import Load
@@ -23,7 +23,7 @@ from pytest_llmperf.fit.model_size import (
 )
 from pytest_llmperf.fit.preflight import Fit, preflight
 from pytest_llmperf.fit.room import Room, room_here
-from pytest_llmperf.fit.transformers import PACKED_BYTES, transformers_footprint
+from pytest_llmperf.fit.transformers import CONVERTED, PACKED, transformers_footprint
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.memory import address_space_limit_bytes, from_linux
 from pytest_llmperf.models import ModelFiles, ModelSpec
@@ -159,17 +159,20 @@ def _in_transformers(
     """Raises ModelError."""
     stored, element_bytes = _bytes_in_memory(spec, files, options.dtype)
     size = _size_in_folder(spec, files, stored or element_bytes)
-    held = size
+    held, beside = size, None
     if options.quantize is not None:
         config = read_config(Path(files.path) / "config.json") if files else named_config(spec)[1]
-        held = size_as_loaded(config, PACKED_BYTES[options.quantize], element_bytes)
-    elif stored is not None:
+        packed = PACKED[options.quantize]
+        held = size_as_loaded(config, packed.element_bytes, element_bytes)
+        beside = Interval.shares(size.weights.total, packed.beside)
+    elif stored is not None and stored != element_bytes:
         held = scaled(size, element_bytes / stored)
+        beside = Interval.shares(size.weights.total, CONVERTED)
     return transformers_footprint(
         held,
         load,
         element_bytes=element_bytes,
-        converted_bytes=0 if held == size or stored is None else size.weights.total,
+        beside=beside,
         eager=options.attn_implementation == "eager",
         devices=devices,
     )

@@ -13,15 +13,15 @@ from pytest_llmperf.fit.llama_cpp import llama_cpp_footprint
 from pytest_llmperf.fit.load import Load
 from pytest_llmperf.fit.model_size import ModelSize, size_as_gguf, size_as_loaded
 from pytest_llmperf.fit.onnxruntime import onnxruntime_footprint
-from pytest_llmperf.fit.transformers import PACKED_BYTES, transformers_footprint
+from pytest_llmperf.fit.transformers import PACKED, transformers_footprint
 from pytest_llmperf.fit.vllm import vllm_footprint
 from pytest_llmperf.models.config import ModelConfig
 
 _ELEMENT_BYTES = {
     "F32": 4.0,
     "BF16": 2.0,
-    "INT8": PACKED_BYTES["int8"],
-    "NF4": PACKED_BYTES["nf4"],
+    "INT8": PACKED["int8"].element_bytes,
+    "NF4": PACKED["nf4"].element_bytes,
     "INT4": 0.625,
 }
 """Of a weight of a matrix, scales included: INT4 has a float32 for each 32 weights."""

@@ -29,6 +29,11 @@ class Interval(msgspec.Struct, frozen=True):
         """``middle`` and ``share`` of it to both sides."""
         return cls(round(middle * (1 - share)), round(middle * (1 + share)))
 
+    @classmethod
+    def shares(cls, whole: int, shares: tuple[float, float]) -> Interval:
+        """From the one to the other share of ``whole``."""
+        return cls(round(whole * shares[0]), round(whole * shares[1]))
+
     @property
     def middle(self) -> int:
         """Halfway."""

@@ -17,5 +17,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     sequences: int = 1
     cache_type: CacheType = "f16"
     """Of keys and values, where the engine takes one."""
+    prompts: int | None = None
+    """Different ones that are read one after another; None: two or more."""
     flash_attention: bool = True
     """Whether scores need no buffer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -27,9 +28,39 @@ from pytest_llmperf.models.weights import (
     weights_of_tensors,
 )
 
-_ALL_LOGITS = ("falcon",)
+_COMPOSED = ("gelu_new", "gelu_fast", "quick_gelu")
+_ACTIVATIONS = {"gpt2": "gelu_new", "phi": "gelu_new", "gptj": "gelu_new", "bloom": "gelu_new"}
+"""Where a config leaves it out."""
+_UNGATED = ("opt", "falcon", "gpt_neox", "gpt2", "phi", "gptj", "bloom")
 _ENTRY_BYTES = 24
 """Of a token in a GGUF header: the lengths of its text, the text, a score, a type."""
+
+
+class TorchStyle(msgspec.Struct, frozen=True, kw_only=True):
+    """What of transformers' way of computing a model shows in its memory.
+
+    Source: its modeling files of release 5.23.
+    """
+
+    mlp: Literal["gated", "plain", "composed"] = "gated"
+    """Composed: the activation is made of several operations, each with a result of its own."""
+    changes_scores: bool = False
+    """Scores are capped, or a bias is added to them, each with a result of its own."""
+    never_fuses: bool = False
+    """Scores are held even under fused attention: all query heads share one key head."""
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> TorchStyle:
+        """Of a language model's config."""
+        values, kind = config.values, config.model_type
+        named = [values.get(key) for key in ("hidden_act", "activation_function")]
+        activation = next((each for each in named if each), _ACTIVATIONS.get(kind))
+        plain: Literal["gated", "plain"] = "plain" if kind in _UNGATED else "gated"
+        return cls(
+            mlp="composed" if activation in _COMPOSED else plain,
+            changes_scores=kind in ("gemma2", "bloom") or bool(values.get("alibi")),
+            never_fuses=kind == "falcon" and bool(values.get("multi_query", True)),
+        )
 
 
 class ModelSize(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,8 +73,7 @@ class ModelSize(msgspec.Struct, frozen=True, kw_only=True):
     """Width of its widest MLP, in numbers."""
     header_bytes: int = 0
     """Of weight files, beside the weights: the vocabulary, mostly."""
-    keeps_all_logits: bool = False
-    """Whether transformers computes those of a whole prompt where the last token's are asked."""
+    style: TorchStyle = TorchStyle()
     traffic: Traffic | None = None
     """What a step reads; None: not known, or not asked for."""
     notes: tuple[str, ...] = ()
@@ -98,7 +128,7 @@ def size_as_loaded(
         weights=weights,
         layers=layers,
         inner=inner_length(config, layers),
-        keeps_all_logits=config.model_type in _ALL_LOGITS,
+        style=TorchStyle.of(config),
         traffic=traffic_planned(layers, parameters_of_config(config), weights),
     )
 
@@ -140,7 +170,7 @@ def _size_of_folder(files: ModelFiles) -> ModelSize:
         weights=spread,
         layers=layers,
         inner=inner_length(config, layers),
-        keeps_all_logits=config.model_type in _ALL_LOGITS,
+        style=TorchStyle.of(config),
     )
     return scaled(found, files.weight_bytes / spread.total)
 

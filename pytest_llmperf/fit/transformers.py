@@ -9,12 +9,13 @@ docs/benchmarks.md.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from pytest_llmperf.backends.transformers_packing import Packing
 from pytest_llmperf.fit.devices import Devices
 from pytest_llmperf.fit.footprint import NOTHING, RAM, Footprint, Interval, Share
 from pytest_llmperf.fit.load import Load
-from pytest_llmperf.fit.model_size import ModelSize
+from pytest_llmperf.fit.model_size import ModelSize, TorchStyle
 from pytest_llmperf.models.layers import Recurrent, transformers_bytes
 
 _MIB = 1 << 20
@@ -23,26 +24,45 @@ _PROCESS = Interval(392 * _MIB, 412 * _MIB)
 """The interpreter, torch (CPU wheel 2.13) and transformers 5.23, after a request."""
 _CUDA_CONTEXT = Interval(350 * _MIB, 900 * _MIB)
 _CPU = Devices()
-_LEAST_WORK, _MOST_WORK = (3, 8), (6, 24)
-"""Numbers of a token at once, by the widths of its MLP and of the model, as they were measured."""
-_SCORE_BYTES = (8.5, 12.0)
-"""Of one of eager attention, masked and normalized, in two-byte numbers as in float32."""
+_WORK: dict[tuple[str, float], tuple[float, float]] = {
+    ("gated", 2.0): (5.5, 10.5),
+    ("gated", 4.0): (3.5, 7.5),
+    ("plain", 2.0): (3.0, 6.0),
+    ("plain", 4.0): (2.5, 5.0),
+    ("composed", 2.0): (6.0, 13.0),
+    ("composed", 4.0): (4.0, 10.0),
+}
+"""By kind of MLP and size of a number: what a token holds at once, in widths of the MLP and of
+the model together. Wide because the heap is: the same case took 743 and 807 MiB."""
+_SCORE_BYTES, _CHANGED_SCORE_BYTES, _UNFUSED_SCORE_BYTES = (8.5, 12.0), (16.0, 26.0), (8.5, 15.0)
+"""Of one of eager attention, masked and normalized, in two-byte numbers as in float32; with a cap
+or a bias; and of fused attention where it falls back."""
 _SCANNED = (2.5, 3.7)
 """States of a layer for every token of a prompt: a scan without a kernel of its own holds them."""
-_MERGED = (1.6, 2.3)
+_MERGED = (1.6, 2.5)
 """Experts are copied into one matrix of a layer while they are loaded."""
-_CONVERTED = (0.6, 1.0)
+CONVERTED = (0.6, 1.0)
 """Of the file's pages that stay beside weights which were converted to another type."""
-PACKED_BYTES: dict[Packing, float] = {
-    "nf4": 0.5625,
-    "fp4": 0.5625,
-    "int8": 1.005,
-    "quanto-int8": 1.003,
-    "quanto-int4": 0.5312,
-    "torchao-int8": 1.003,
+
+
+class Packed(NamedTuple):
+    """Weights that are packed while they are loaded, as measured on a CPU."""
+
+    element_bytes: float
+    """Of a weight, scales included."""
+    beside: tuple[float, float]
+    """What stays beside them, in sizes of the file: its pages, and copies."""
+
+
+PACKED: dict[Packing, Packed] = {
+    "nf4": Packed(0.5625, (0.95, 1.1)),  # a float32 for each 64 weights
+    "fp4": Packed(0.5625, (0.95, 1.1)),
+    "int8": Packed(1.005, (1.35, 1.85)),  # a float32 for each row
+    "quanto-int8": Packed(1.003, (1.4, 2.6)),
+    "quanto-int4": Packed(0.5312, (1.25, 1.65)),  # two numbers of two bytes for each 128
+    "torchao-int8": Packed(1.003, (0.85, 1.35)),
 }
-"""Of a weight with its scales: a float32 for each 64 weights (nf4, fp4), two numbers of two bytes
-for each 128 (quanto-int4), one number for each row."""
+_LEAST_PROMPTS = 2
 _FAULT_BYTES = 64 << 10
 """What the kernel maps around a row of a table that is read."""
 
@@ -53,12 +73,13 @@ def transformers_footprint(
     *,
     element_bytes: float,
     eager: bool = False,
-    converted_bytes: int = 0,
+    beside: Interval | None = None,
     devices: Devices = _CPU,
 ) -> Footprint:
     """Footprint of a model whose cache and activations are ``element_bytes`` each.
 
-    ``converted_bytes``: of the files, if the weights are loaded as another type than they are in.
+    ``beside``: what stays beside weights that are converted or packed; None: they are as in the
+    file, and mapped.
     """
     weights = size.weights
     count = len(weights.layers)
@@ -68,20 +89,18 @@ def transformers_footprint(
     anew = max(caches, default=0)
     work = Interval(0, anew) + _activations(size, load, element_bytes, eager=eager)
     # A tied table is one tensor; it goes where the output goes.
-    beside = weights.output + weights.tables
+    ends = weights.output + weights.tables
     if not on_gpu:
         share = Share(
             device=RAM,
-            weights=_resident(size, load, is_mapped=not converted_bytes),
+            weights=_resident(size, load, is_mapped=beside is None),
             cache=sum(caches),
             compute=work,
-            overhead=_PROCESS
-            + _part(weights.experts, _MERGED)
-            + _part(converted_bytes, _CONVERTED),
+            overhead=_PROCESS + Interval.shares(weights.experts, _MERGED) + (beside or NOTHING),
         )
         shares: tuple[Share, ...] = (share,)
     else:
-        moved = sum(weights.layers[first:]) + beside
+        moved = sum(weights.layers[first:]) + ends
         shares = (
             Share(
                 device=RAM,
@@ -129,32 +148,40 @@ def _resident(size: ModelSize, load: Load, *, is_mapped: bool) -> Interval:
     table = size.weights.tables
     if not is_mapped or size.weights.tied or not table:
         return weights
-    read = 2 * load.sequences * load.prompt_tokens * _FAULT_BYTES  # a first prompt and another one
-    return Interval(weights.low - round(table * math.exp(-read / table)), weights.high)
+    rows = load.sequences * load.prompt_tokens
 
+    def untouched(prompts: int) -> int:
+        return round(table * math.exp(-prompts * rows * _FAULT_BYTES / table))
 
-def _part(whole: int, shares: tuple[float, float]) -> Interval:
-    return Interval(round(whole * shares[0]), round(whole * shares[1]))
+    least = untouched(load.prompts or _LEAST_PROMPTS)
+    most = untouched(load.prompts) if load.prompts else 0
+    return Interval(weights.low - least, weights.high - most)
 
 
 def _activations(size: ModelSize, load: Load, element_bytes: float, *, eager: bool) -> Interval:
     if size.layers is None:
         return NOTHING
     tokens = load.sequences * load.prompt_tokens
-    rows = tokens if size.keeps_all_logits else load.sequences
-    logits = rows * size.layers.vocab * (element_bytes + _F32)
-    low, high = (
-        tokens * (of_inner * size.inner + of_hidden * size.layers.hidden) * element_bytes
-        for of_inner, of_hidden in (_LEAST_WORK, _MOST_WORK)
-    )
-    if eager:
-        scores = tokens * load.prompt_tokens * size.layers.heads
-        low += scores * _SCORE_BYTES[0]
-        high += scores * _SCORE_BYTES[1]
+    logits = load.sequences * size.layers.vocab * (element_bytes + _F32)
+    width = (size.inner + size.layers.hidden) * element_bytes
+    kind = size.style.mlp, 4.0 if element_bytes > 2 else 2.0
+    work = Interval.shares(round(tokens * width), _WORK[kind])
     states = max(
         (each.state_elements for each in size.layers.layers if isinstance(each, Recurrent)),
         default=0,
     )
-    low += _SCANNED[0] * tokens * states * _F32
-    high += _SCANNED[1] * tokens * states * _F32
-    return Interval(round(low + 0.8 * logits), round(high + logits))
+    return (
+        Interval(round(0.8 * logits), round(logits))
+        + work
+        + _scores(size.style, tokens * load.prompt_tokens * size.layers.heads, eager=eager)
+        + Interval.shares(tokens * states * _F32, _SCANNED)
+    )
+
+
+def _scores(style: TorchStyle, count: int, *, eager: bool) -> Interval:
+    """What the scores of one layer take while they are made."""
+    if eager:
+        return Interval.shares(
+            count, _CHANGED_SCORE_BYTES if style.changes_scores else _SCORE_BYTES
+        )
+    return Interval.shares(count, _UNFUSED_SCORE_BYTES) if style.never_fuses else NOTHING

@@ -8,9 +8,11 @@ import pytest
 from pytest_llmperf.fit.devices import Devices
 from pytest_llmperf.fit.footprint import Footprint, Interval, Share, total
 from pytest_llmperf.fit.load import Load
+from pytest_llmperf.fit.model_size import TorchStyle
 from pytest_llmperf.fit.onnxruntime import onnxruntime_footprint
-from pytest_llmperf.fit.transformers import transformers_footprint
+from pytest_llmperf.fit.transformers import CONVERTED, transformers_footprint
 from pytest_llmperf.fit.vllm import UNMEASURED, vllm_footprint
+from pytest_llmperf.models.config import ModelConfig
 from pytest_llmperf.models.layers import SlidingAttention
 from tests.unit.fit.models import MIB, model
 
@@ -36,19 +38,55 @@ def test_experts_and_conversions_are_there_twice_for_a_while() -> None:
     merged = transformers_footprint(
         msgspec.structs.replace(size, weights=experts), LOAD, element_bytes=2.0
     ).on("ram")
-    converted = transformers_footprint(size, LOAD, element_bytes=2.0, converted_bytes=WEIGHTS).on(
-        "ram"
-    )
+    beside = Interval.shares(WEIGHTS, CONVERTED)
+    converted = transformers_footprint(size, LOAD, element_bytes=2.0, beside=beside).on("ram")
     assert merged.needed == plain.needed
     assert merged.total.low > plain.total.low + 300 * MIB
     assert converted.total.high >= plain.total.high + WEIGHTS
 
 
-def test_logits_of_a_whole_prompt_are_counted_where_all_are_computed() -> None:
-    size = msgspec.structs.replace(model(), keeps_all_logits=True)
-    last = transformers_footprint(model(), LOAD, element_bytes=2.0).on("ram").compute
-    whole = transformers_footprint(size, LOAD, element_bytes=2.0).on("ram").compute
-    assert whole.high - last.high == 899 * 1000 * (2 + 4)
+@pytest.mark.parametrize(
+    ("config", "style"),
+    [
+        ({"model_type": "llama"}, TorchStyle()),
+        ({"model_type": "gpt2"}, TorchStyle(mlp="composed")),
+        ({"model_type": "gpt2", "activation_function": "relu"}, TorchStyle(mlp="plain")),
+        ({"model_type": "opt", "activation_function": "relu"}, TorchStyle(mlp="plain")),
+        ({"model_type": "gemma2"}, TorchStyle(changes_scores=True)),
+        ({"model_type": "bloom"}, TorchStyle(mlp="composed", changes_scores=True)),
+        ({"model_type": "falcon"}, TorchStyle(mlp="plain", never_fuses=True)),
+        ({"model_type": "falcon", "multi_query": False}, TorchStyle(mlp="plain")),
+    ],
+)
+def test_how_transformers_computes_a_model_follows_from_its_config(
+    config: dict[str, object], style: TorchStyle
+) -> None:
+    assert TorchStyle.of(ModelConfig("test", config)) == style
+
+
+def test_scores_take_memory_where_attention_is_not_fused() -> None:
+    def high(style: TorchStyle, *, eager: bool) -> int:
+        size = msgspec.structs.replace(model(), style=style)
+        found = transformers_footprint(size, LOAD, element_bytes=2.0, eager=eager)
+        return found.on("ram").compute.high
+
+    fused = high(TorchStyle(), eager=False)
+    unfused = high(TorchStyle(never_fuses=True), eager=False)
+    capped = high(TorchStyle(changes_scores=True), eager=True)
+    assert fused < high(TorchStyle(), eager=True) < unfused < capped
+
+
+def test_of_a_mapped_table_the_rows_of_known_prompts_count() -> None:
+    weights = msgspec.structs.replace(model().weights, tables=300 * MIB)
+    size = msgspec.structs.replace(model(), weights=weights)
+
+    def resident(prompts: int | None) -> Interval:
+        load = msgspec.structs.replace(LOAD, prompts=prompts)
+        return transformers_footprint(size, load, element_bytes=2.0).on("ram").weights
+
+    two, three, some = resident(2), resident(3), resident(None)
+    assert two.low == two.high < three.high
+    assert (some.low, some.high) == (two.low, size.weights.total)
 
 
 def test_transformers_in_four_bytes_has_twice_the_cache() -> None:
