@@ -34,7 +34,7 @@ _WORK: dict[tuple[str, float], tuple[float, float]] = {
 }
 """By kind of MLP and size of a number: what a token holds at once, in widths of the MLP and of
 the model together. Wide because the heap is: the same case took 743 and 807 MiB."""
-_SCORE_BYTES, _CHANGED_SCORE_BYTES, _UNFUSED_SCORE_BYTES = (8.5, 12.0), (16.0, 26.0), (8.5, 15.0)
+_SCORE_BYTES, _CHANGED_SCORE_BYTES, _UNFUSED_SCORE_BYTES = (8.5, 12.0), (16.0, 30.0), (8.5, 15.0)
 """Of one of eager attention, masked and normalized, in two-byte numbers as in float32; with a cap
 or a bias; and of fused attention where it falls back."""
 _SCANNED = (2.5, 3.7)
