@@ -14,6 +14,8 @@ from pytest_llmperf.backends.protocol import Backend, BackendOptions
 _CLASSES = {
     "llama-cpp": "pytest_llmperf.backends.llama_cpp:LlamaCpp",
     "transformers": "pytest_llmperf.backends.transformers:Transformers",
+    "onnxruntime": "pytest_llmperf.backends.onnxruntime:OnnxRuntime",
+    "vllm": "pytest_llmperf.backends.vllm:Vllm",
     "fake": "pytest_llmperf.backends.fake:Fake",
 }
 

@@ -13,8 +13,9 @@ from pytest_llmperf.models.errors import (
     UnknownQuantization,
     UnsupportedModel,
 )
+from pytest_llmperf.models.formats import Format
 from pytest_llmperf.models.resolve import resolve
-from pytest_llmperf.models.spec import Format, ModelFiles, ModelSpec
+from pytest_llmperf.models.spec import ModelFiles, ModelSpec
 
 __all__ = [
     "BrokenModelFile",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def _build(task: BuildTask, say: Callable[[Answer], None]) -> None:
     config = ModelConfig(task.origin, task.config)
     if task.format == "gguf":
         _build_gguf(task, config, say)
+    elif task.format == "onnx":
+        _build_onnx(task, say)
     elif config.model_type in MODEL_TYPES:
         from pytest_llmperf.models.writers import hf_folder
 
@@ -70,6 +73,16 @@ def _build(task: BuildTask, say: Callable[[Answer], None]) -> None:
 
         say(Progress("weights", 0.0))
         any_folder.write_any_folder(Path(task.folder), config, task.seed, task.quantization)
+
+
+def _build_onnx(task: BuildTask, say: Callable[[Answer], None]) -> None:
+    from pytest_llmperf.models.writers import onnx_folder
+
+    with tempfile.TemporaryDirectory(dir=task.folder) as base:
+        plain = msgspec.structs.replace(task, format="hf", quantization="BF16", folder=base)
+        _build(plain, say)
+        say(Progress("converting", 0.0))
+        onnx_folder.write_onnx_folder(Path(base), Path(task.folder), task.quantization)
 
 
 def _build_gguf(task: BuildTask, config: ModelConfig, say: Callable[[Answer], None]) -> None:
@@ -115,6 +128,7 @@ def _steps(say: Callable[[Answer], None], stage: str) -> Callable[[float], None]
 
 def _install_line(module: str) -> str:
     extra = {"llama_cpp": "llama-cpp", "torch": "transformers", "transformers": "transformers"}
+    extra |= dict.fromkeys(("onnx", "onnx_ir", "onnxruntime_genai"), "onnxruntime")
     name = extra.get(module.partition(".")[0])
     wanted = f"'pytest-llmperf[{name}]'" if name else module
     return f"pip install {wanted}"

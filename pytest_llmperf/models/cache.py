@@ -14,9 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
 import msgspec
-import platformdirs
 
 from pytest_llmperf.models.errors import BuildFailed, NoSpace
 
@@ -29,6 +27,9 @@ _ASK_AGAIN_S = 1.0
 
 def cache_root() -> Path:
     """Return the folder that everything of ours is cached in."""
+    # Here and below: a worker in an environment of its own caches nothing, and has neither.
+    import platformdirs
+
     named = os.environ.get(VARIABLE)
     return Path(named).expanduser() if named else platformdirs.user_cache_path("pytest-llmperf")
 
@@ -49,6 +50,8 @@ class Entry(msgspec.Struct, frozen=True):
 
         Raises BuildFailed when ``timeout_s`` seconds were not enough.
         """
+        import filelock
+
         locks = self.folder.parent / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(locks / f"{self.folder.name}.lock")

@@ -16,10 +16,12 @@ from pytest_llmperf.models.errors import (
     UnknownQuantization,
     UnsupportedModel,
 )
+from pytest_llmperf.models.formats import Format
 from pytest_llmperf.models.gguf import GgufHeader, GgufTensor, read_gguf
 from pytest_llmperf.models.gguf_bytes import shown
+from pytest_llmperf.models.onnx_folder import SETTINGS, read_onnx_folder
 from pytest_llmperf.models.quantization import name_of_ftype
-from pytest_llmperf.models.spec import Format, ModelFiles
+from pytest_llmperf.models.spec import ModelFiles
 from pytest_llmperf.models.weight_files import SHARD
 
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
@@ -29,14 +31,16 @@ def describe(path: Path, file_format: Format, quantization: str | None = None) -
     """Describe the model at ``path`` as files of ``file_format``.
 
     For ``gguf``: a file, the first of several shards, or a folder with one such model, or with
-    one of ``quantization``. For ``hf``: a folder. Raises ModelNotHere when there is nothing,
-    BrokenModelFile when it is not whole, UnsupportedModel when it is of another format,
-    UnknownQuantization when it holds another quantization than asked for.
+    one of ``quantization``. For ``hf`` and ``onnx``: a folder. Raises ModelNotHere when there
+    is nothing, BrokenModelFile when it is not whole, UnsupportedModel when it is of another format,
+    UnknownQuantization when it holds another quantization than asked for, RequirementMissing.
     """
     if not path.exists():
         raise ModelNotHere(f"{path}: no such file or folder.")
     if file_format == "hf":
         found = describe_folder(path)
+    elif file_format == "onnx":
+        found = describe_onnx(path)
     elif path.is_dir():
         return _choose(path, quantization)
     else:
@@ -112,6 +116,25 @@ def describe_folder(folder: Path) -> ModelFiles:
         weight_bytes=sum(tensor.bytes for tensor in tensors),
         quantization=_named_quantization(config) or mix.most_common(1)[0][0],
         facts=(config.model_type, values.get("vocab_size"), values.get("max_position_embeddings")),
+    )
+
+
+def describe_onnx(folder: Path) -> ModelFiles:
+    """Describe a folder of onnxruntime-genai from its graph. Raises as ``read_onnx_folder``."""
+    if not folder.is_dir():
+        raise UnsupportedModel(f"{folder} is a file; format onnx wants a folder with {SETTINGS}.")
+    model = read_onnx_folder(folder)
+    mix = Counter[str]()
+    for tensor in model.tensors:
+        mix[tensor.type] += tensor.elements
+    packed = [name for name in mix if name.startswith("INT")]
+    return _files(
+        folder,
+        "onnx",
+        mix,
+        weight_bytes=sum(tensor.bytes for tensor in model.tensors),
+        quantization=(packed or [mix.most_common(1)[0][0]])[0],
+        facts=(model.architecture, model.vocab_size, model.context_length),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pytest_llmperf.models.spec import Format
+from pytest_llmperf.models.formats import Format
 
 
 class BuildTask(msgspec.Struct, frozen=True):

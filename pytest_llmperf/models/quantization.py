@@ -13,6 +13,7 @@ import difflib
 import msgspec
 
 from pytest_llmperf.models.errors import UnknownQuantization
+from pytest_llmperf.models.formats import Format
 
 PLAIN = ("F32", "F16", "BF16")
 """Types that are written directly; all others come out of llama.cpp's quantizer."""
@@ -25,12 +26,15 @@ class Quantization(msgspec.Struct, frozen=True):
     """One llama.cpp file type."""
 
     name: str
-    ftype: int
-    """Its number in ``enum llama_ftype``, which is ``general.file_type`` in a GGUF file."""
+    ftype: int | None
+    """Its number in ``enum llama_ftype``, which is ``general.file_type`` in a GGUF file; None: it
+    is none of llama.cpp's."""
     nominal_bits: float
     """Bits per weight of a 7-billion-parameter model: for estimates before the file exists."""
     obstacle: str = ""
     """Why it cannot be made here; empty when it can."""
+    formats: tuple[Format, ...] = ("gguf",)
+    """Of synthetic models that it can be made in."""
 
     @property
     def is_plain(self) -> bool:
@@ -39,9 +43,9 @@ class Quantization(msgspec.Struct, frozen=True):
 
 
 _TABLE = (
-    Quantization("F32", 0, 32.0),
-    Quantization("F16", 1, 16.0),
-    Quantization("BF16", 32, 16.0),
+    Quantization("F32", 0, 32.0, formats=("gguf", "hf", "onnx")),
+    Quantization("F16", 1, 16.0, formats=("gguf", "hf")),
+    Quantization("BF16", 32, 16.0, formats=("gguf", "hf")),
     Quantization("Q8_0", 7, 8.5),
     Quantization("Q6_K", 18, 6.6),
     Quantization("Q5_K_M", 17, 5.7),
@@ -75,9 +79,10 @@ _TABLE = (
     Quantization("Q2_0", 41, 2.6),
     Quantization("Q1_0", 40, 1.6),
     Quantization("NVFP4", 39, 4.6, _NOT_OFFERED),
+    Quantization("INT4", None, 5.0, formats=("onnx",)),  # blocks of 32 with a float32 each
 )
 _BY_NAME = {one.name: one for one in _TABLE}
-_BY_FTYPE = {one.ftype: one for one in _TABLE}
+_BY_FTYPE = {one.ftype: one for one in _TABLE if one.ftype is not None}
 _ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "MXFP4": "MXFP4_MOE"}
 _ALIASES |= {"FP32": "F32", "FP16": "F16"}
 
@@ -106,6 +111,11 @@ def require_makeable(quantization: Quantization) -> None:
             f"a synthetic model in {quantization.name} cannot be made: {quantization.obstacle}. "
             f"Use a real file, or one of: {makeable}."
         )
+
+
+def makeable_in(file_format: Format) -> tuple[str, ...]:
+    """Names of the quantizations that a synthetic model of this format can be in."""
+    return tuple(one.name for one in _TABLE if file_format in one.formats and not one.obstacle)
 
 
 def name_of_ftype(number: int) -> str | None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from pytest_llmperf.models.cache import cache_root, free_bytes
 from pytest_llmperf.models.describe import describe
 from pytest_llmperf.models.errors import InvalidSource, ModelNotHere
+from pytest_llmperf.models.formats import Format
 from pytest_llmperf.models.hub import find_snapshot, not_downloaded
 from pytest_llmperf.models.presets import PRESETS
-from pytest_llmperf.models.spec import Format, ModelFiles, ModelSpec
+from pytest_llmperf.models.spec import ModelFiles, ModelSpec
 from pytest_llmperf.models.synthetic import SyntheticModel, obtain
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 import msgspec
 
 from pytest_llmperf.models.errors import InvalidSource
+from pytest_llmperf.models.formats import Format
 from pytest_llmperf.models.quantization import find_quantization
-
-Format = Literal["gguf", "hf"]
-"""``gguf``: one GGUF file (or its shards). ``hf``: a Hugging Face folder of safetensors."""
 
 SYNTHETIC = "synthetic:"
 HUB = "hf:"
@@ -29,7 +26,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
     source: str
     """``synthetic:NAME``, ``synthetic:path/config.json``, a path, ``hf:org/name@revision``."""
     quantization: str | None = None
-    """A llama.cpp file type by name; None takes what the source has."""
+    """A llama.cpp file type by name, or ``INT4``; None takes what the source has."""
     seed: int = 0
     """Which random weights a synthetic model gets."""
 
@@ -88,7 +85,7 @@ class ModelFiles(msgspec.Struct, frozen=True):
     """What a source turned out to be, read back from the files themselves."""
 
     path: str
-    """The GGUF file (the first shard of several), or the Hugging Face folder."""
+    """The GGUF file (the first shard of several), or the folder."""
     format: Format
     weight_bytes: int
     """Bytes of all tensors, without header and padding."""

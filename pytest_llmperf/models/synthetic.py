@@ -24,15 +24,16 @@ from pytest_llmperf.models.errors import (
     RequirementMissing,
     UnsupportedModel,
 )
+from pytest_llmperf.models.formats import Format
 from pytest_llmperf.models.messages import BuildTask
 from pytest_llmperf.models.presets import find_preset
 from pytest_llmperf.models.quantization import (
-    PLAIN,
     Quantization,
     find_quantization,
+    makeable_in,
     require_makeable,
 )
-from pytest_llmperf.models.spec import SYNTHETIC, Format, ModelFiles, ModelSpec
+from pytest_llmperf.models.spec import SYNTHETIC, ModelFiles, ModelSpec
 from pytest_llmperf.models.tokenizer import tokens
 
 BUILDER_VERSION = 1
@@ -40,7 +41,7 @@ BUILDER_VERSION = 1
 
 _BF16_BYTES = 2
 _ESTIMATE_MARGIN = 1.25
-_USUAL = {"gguf": "F16", "hf": "BF16"}
+_USUAL = {"gguf": "F16", "hf": "BF16", "onnx": "INT4"}
 
 
 class SyntheticModel(msgspec.Struct, frozen=True):
@@ -59,10 +60,10 @@ class SyntheticModel(msgspec.Struct, frozen=True):
         quantization = find_quantization(spec.quantization or _USUAL[file_format])
         require_makeable(quantization)
         tokens(config.count("vocab_size"))
-        if file_format == "hf" and not quantization.is_plain:
+        if file_format not in quantization.formats:
             raise UnsupportedModel(
-                f"{quantization.name} is a GGUF quantization; a Hugging Face folder holds one of "
-                f"{', '.join(PLAIN)}."
+                f"{quantization.name} is no quantization of format {file_format}, which holds one "
+                f"of {', '.join(makeable_in(file_format))}."
             )
         if file_format == "gguf":
             architecture = lay_out(config)
@@ -75,7 +76,7 @@ class SyntheticModel(msgspec.Struct, frozen=True):
 
     def entry(self, models: Path) -> Entry:
         """Return its place in the folder of all cached models."""
-        maker = "" if self.quantization.is_plain else _quantizer_version()
+        maker = _maker_version(self.format, self.quantization)
         facts = (
             BUILDER_VERSION,
             self.config.values,
@@ -85,8 +86,15 @@ class SyntheticModel(msgspec.Struct, frozen=True):
             maker,
         )
         digest = hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()
-        kind = self.quantization.name if self.format == "gguf" else f"hf-{self.quantization.name}"
+        kind = self.quantization.name
+        if self.format != "gguf":
+            kind = f"{self.format}-{kind}"
         return Entry(models / f"{self.name}-{kind}-{digest[:12]}")
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether it is made of a model of the same weights in a plain type."""
+        return self.format == "onnx" or not self.quantization.is_plain
 
     def plain_gguf(self, models: Path) -> Path | None:
         """Return a cached GGUF file of the same weights that can be quantized, if there is one."""
@@ -103,7 +111,7 @@ class SyntheticModel(msgspec.Struct, frozen=True):
             return 0
         parameters = lay_out(self.config).parameters
         size = parameters * self.quantization.nominal_bits / 8
-        if not self.quantization.is_plain:
+        if self.needs_base:
             size *= _ESTIMATE_MARGIN
             size += 0 if has_base else parameters * _BF16_BYTES
         return int(size)
@@ -130,7 +138,8 @@ def obtain(
         found = describe_entry(entry, model.format)
         if found is not None:
             return found
-        base = None if model.quantization.is_plain else model.plain_gguf(models)
+        is_quantized = model.format == "gguf" and model.needs_base
+        base = model.plain_gguf(models) if is_quantized else None
         with entry.temporary() as folder:
             require_space(folder, model.space_needed(has_base=base is not None), free)
             task = BuildTask(
@@ -175,7 +184,10 @@ def named_config(spec: ModelSpec) -> tuple[str, ModelConfig]:
 
 def _require_packages(model: SyntheticModel) -> None:
     needed = {"numpy": "numpy"}
-    if not model.quantization.is_plain:
+    if model.format == "onnx":
+        needed |= dict.fromkeys(("onnxruntime_genai", "onnx"), "'pytest-llmperf[onnxruntime]'")
+        needed |= dict.fromkeys(("torch", "transformers"), "'pytest-llmperf[transformers]'")
+    elif not model.quantization.is_plain:
         needed["llama_cpp"] = "'pytest-llmperf[llama-cpp]'"
     if model.config.model_type not in MODEL_TYPES:
         needed |= dict.fromkeys(("torch", "transformers"), "'pytest-llmperf[transformers]'")
@@ -187,11 +199,21 @@ def _require_packages(model: SyntheticModel) -> None:
             )
 
 
-def _quantizer_version() -> str:
+_MAKERS = {
+    "gguf": ("llama_cpp_python", "llama.cpp's quantizer", "llama-cpp"),
+    "onnx": ("onnxruntime_genai", "onnxruntime-genai's model builder", "onnxruntime"),
+}
+
+
+def _maker_version(file_format: Format, quantization: Quantization) -> str:
+    """Of what makes such files beside ourselves; empty: nothing. Raises RequirementMissing."""
+    if file_format not in _MAKERS or (file_format == "gguf" and quantization.is_plain):
+        return ""
+    distribution, maker, extra = _MAKERS[file_format]
     try:
-        return importlib.metadata.version("llama_cpp_python")
+        return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         raise RequirementMissing(
-            "making quantized synthetic models needs llama.cpp's quantizer: "
-            "pip install 'pytest-llmperf[llama-cpp]'"
+            f"making synthetic models in {quantization.name} as {file_format} needs {maker}: "
+            f"pip install 'pytest-llmperf[{extra}]'"
         ) from None

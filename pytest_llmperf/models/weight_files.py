@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from pytest_llmperf.models import safetensors
+from pytest_llmperf.models.onnx_folder import weight_file_paths
 from pytest_llmperf.models.spec import ModelFiles
 
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf")
@@ -36,6 +37,8 @@ def weight_paths(files: ModelFiles) -> list[Path]:
     path = Path(files.path)
     if files.format == "hf":
         return [path / name for name in safetensors.file_names(path)]
+    if files.format == "onnx":
+        return weight_file_paths(path)
     shard = SHARD.fullmatch(path.name)
     if shard is None or int(shard["count"]) < 2:
         return [path]

@@ -23,6 +23,12 @@ REAL = [
         pytest.param("transformers", {"quantize": packing}, marks=pytest.mark.engine, id=packing)
         for packing in get_args(Packing)
     ),
+    *(
+        pytest.param(
+            "onnxruntime", {"quantization": kind}, marks=pytest.mark.engine, id=f"onnx-{kind}"
+        )
+        for kind in ("INT4", "F32")
+    ),
 ]
 ALL = [*REAL, pytest.param("fake", {}, id="fake")]
 

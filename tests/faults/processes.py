@@ -30,7 +30,11 @@ MARK = "LLMPERF_TEST_FAMILY"
 
 VOCABULARY = 32000
 
-ONE_THREAD = {"llama-cpp": {"n_threads": 1}, "transformers": {"num_threads": 1}}
+ONE_THREAD = {
+    "llama-cpp": {"n_threads": 1},
+    "transformers": {"num_threads": 1},
+    "onnxruntime": {"intra_op_num_threads": 1},
+}
 """What a test asks for that does not say. An engine's threads wait for each other by spinning: as
 many as there are cores, on a busy machine, make milliseconds into seconds."""
 GONE_WITHIN_S = 5.0
