@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
 from onnxruntime_genai.models.builder import create_model, parse_extra_options
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from pytest_llmperf.models.errors import UnsupportedModel
 
@@ -18,6 +20,7 @@ def write_onnx_folder(source: Path, target: Path, kind: str) -> None:
 
     Raises UnsupportedModel for an architecture that it does not know.
     """
+    _name_class(source)
     precision = PRECISIONS[kind]
     with tempfile.TemporaryDirectory(dir=target) as cache:
         places = ("", str(source), str(target), precision, "cpu", cache)
@@ -27,3 +30,12 @@ def write_onnx_folder(source: Path, target: Path, kind: str) -> None:
             raise UnsupportedModel(
                 f"onnxruntime-genai's model builder does not make {source.name}: {error}"
             ) from error
+
+
+def _name_class(source: Path) -> None:
+    """Add the name of the model's class, which the builder goes by, to a config without it."""
+    path = source / "config.json"
+    config = json.loads(path.read_text())
+    if not config.get("architectures"):
+        config["architectures"] = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config["model_type"]]]
+        path.write_text(json.dumps(config))
