@@ -1,9 +1,10 @@
-"""Where is a llama-bench of the same source and the same flags as the installed binding?
+"""Where are llama.cpp's own programs, of the same source and flags as the installed binding?
 
-    python benchmarks/llama_bench_build.py
+    python benchmarks/llama_bench_build.py [llama-bench | llama-server]
 
-llama-cpp-python's source package carries llama.cpp. It is built once, as the Makefile builds the
-wheel but with the tools, and kept in this project's cache folder. About 4 minutes on 2 cores.
+llama-cpp-python's source package carries llama.cpp. A program is built once, as the Makefile
+builds the wheel but with the tools, and kept in this project's cache folder. On 2 cores llama-bench
+takes about 4 minutes, llama-server about 8. Neither has a web page or fetches anything.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ WHEEL_FLAGS = ("-DGGML_NATIVE=OFF", "-DLLAVA_BUILD=OFF")
 """LLAMA_FLAGS of the Makefile, but for the tools."""
 TOOL_FLAGS = (
     "-DLLAMA_BUILD_TOOLS=ON",
-    "-DLLAMA_BUILD_SERVER=OFF",
     "-DLLAMA_BUILD_UI=OFF",
+    "-DLLAMA_USE_PREBUILT_UI=OFF",
     "-DLLAMA_OPENSSL=OFF",
     "-DCMAKE_BUILD_RPATH_USE_ORIGIN=ON",  # the result is moved to its place when it is whole
 )
@@ -63,24 +64,35 @@ class BuildsDiffer(Exception):
 
 
 def llama_bench() -> Path:
-    """The program, built if need be.
+    """llama-bench, built if need be. Raises as :func:`llama_program` does."""
+    return llama_program("llama-bench", "OFF")
+
+
+def llama_server() -> Path:
+    """llama-server, built if need be. Raises as :func:`llama_program` does."""
+    return llama_program("llama-server", "ON")
+
+
+def llama_program(name: str, with_server: str) -> Path:
+    """The program, built if need be; ``with_server``: ON or OFF, as CMake is told.
 
     Raises BuildsDiffer, and CalledProcessError with its output printed when a step fails.
     """
     version = importlib.metadata.version("llama-cpp-python")
-    key = zlib.crc32(" ".join((*WHEEL_FLAGS, *TOOL_FLAGS, platform.machine())).encode())
-    folder = cache_root() / "llama-bench" / f"{version}-{key:08x}"
-    program = folder / "llama-bench"
+    flags = (*WHEEL_FLAGS, *TOOL_FLAGS, f"-DLLAMA_BUILD_SERVER={with_server}")
+    key = zlib.crc32(" ".join((*flags, platform.machine())).encode())
+    folder = cache_root() / name / f"{version}-{key:08x}"
+    program = folder / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(f"{folder}.lock"):
         if not program.exists():
-            _build(version, folder)
+            _build(name, version, flags, folder)
     theirs, ours = describe(folder), describe(binding_libraries())
     if theirs != ours:
         raise BuildsDiffer(
-            f"the installed llama-cpp-python {version} and the llama-bench built here differ:\n"
-            f"  binding:     ggml {ours.ggml}, {ours.system}\n"
-            f"  llama-bench: ggml {theirs.ggml}, {theirs.system}\n"
+            f"the installed llama-cpp-python {version} and the {name} built here differ:\n"
+            f"  binding: ggml {ours.ggml}, {ours.system}\n"
+            f"  {name}: ggml {theirs.ggml}, {theirs.system}\n"
             f'install the binding with CMAKE_ARGS="{" ".join(WHEEL_FLAGS)}", as the Makefile does'
         )
     return program
@@ -103,18 +115,18 @@ def describe(folder: Path) -> Build:
     return msgspec.json.decode(answer.stdout, type=Build)
 
 
-def _build(version: str, folder: Path) -> None:
-    print(f"building llama-bench of llama-cpp-python {version}, once; about 4 minutes on 2 cores")
+def _build(name: str, version: str, flags: Sequence[str], folder: Path) -> None:
+    print(f"building {name} of llama-cpp-python {version}, once; some minutes", flush=True)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder.parent) as scratch:
         work = Path(scratch)
         source = _source(version, work)
         cmake = _tool("cmake", work)
         generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-        options = ["-DCMAKE_BUILD_TYPE=Release", *WHEEL_FLAGS, *TOOL_FLAGS]
+        options = ["-DCMAKE_BUILD_TYPE=Release", *flags]
         target = str(work / "build")
         _run([cmake, "-S", str(source), "-B", target, *generator, *options])
         jobs = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
-        _run([cmake, "--build", target, "--target", "llama-bench", "--parallel", jobs])
+        _run([cmake, "--build", target, "--target", name, "--parallel", jobs])
         (work / "build" / "bin").rename(folder)
 
 
@@ -149,4 +161,4 @@ def _run(command: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    print(llama_bench())
+    print(llama_server() if "llama-server" in sys.argv[1:] else llama_bench())

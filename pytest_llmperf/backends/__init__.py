@@ -5,6 +5,7 @@ from pytest_llmperf.backends.protocol import (
     Backend,
     BackendOptions,
     Engine,
+    EngineEnded,
     EngineFacts,
     EngineMissing,
     EngineRefused,
@@ -21,14 +22,16 @@ from pytest_llmperf.backends.registry import (
     installed_version,
     read_options,
 )
-from pytest_llmperf.backends.timeline import Timeline
+from pytest_llmperf.backends.timeline import UNKNOWN, Timeline
 
 __all__ = [
+    "UNKNOWN",
     "AllocatorPeak",
     "Backend",
     "BackendError",
     "BackendOptions",
     "Engine",
+    "EngineEnded",
     "EngineFacts",
     "EngineMissing",
     "EngineRefused",

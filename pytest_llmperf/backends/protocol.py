@@ -8,9 +8,9 @@ import msgspec
 
 from pytest_llmperf.backends.device import AllocatorPeak
 from pytest_llmperf.backends.timeline import Clock, Timeline
-from pytest_llmperf.models import ModelFiles
+from pytest_llmperf.models import Format, ModelFiles
 
-ModelFormat = Literal["gguf", "hf"]
+ModelFormat = Format
 OptionValue = str | int | float | bool | None
 
 
@@ -20,6 +20,10 @@ class EngineMissing(Exception):
 
 class EngineRefused(Exception):
     """The engine, or its adapter, will not do it: a bad option, or too long a request."""
+
+
+class EngineEnded(Exception):
+    """A process of the engine beside the worker's own ended, or never became ready."""
 
 
 class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +49,13 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Size of a weight in memory where all are held in one type; None: as in the files."""
     kv_element_bytes: float | None = None
     """Size of one number in the KV cache; None: not known."""
+    version: str = ""
+    """Version of what computes, where it is not the package that was imported."""
+    server: Literal["started", "met"] | None = None
+    """A server computes: ``started`` by the worker, or ``met`` where somebody else runs it. None:
+    the worker itself."""
+    caveats: list[str] = []
+    """What the reader should know of its numbers."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +92,14 @@ class EngineTimings(msgspec.Struct, frozen=True, kw_only=True):
 class BackendOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the options that a backend takes; a subclass lists them with their defaults."""
 
+    def model_format(self, usual: ModelFormat | None) -> ModelFormat | None:
+        """What has to be found, or made, for these options; ``usual``: the backend's own."""
+        return usual
+
+    def default_quantization(self, usual: str | None) -> str | None:
+        """What a synthetic model is made in for these options; ``usual``: the backend's own."""
+        return usual
+
 
 class Engine(Protocol):
     """One loaded model."""
@@ -95,9 +114,10 @@ class Engine(Protocol):
         Reads the first ``depth`` tokens of each sequence and waits for the device, then calls
         ``timeline.start()`` when the rest is handed over. Calls ``timeline.token(id)`` as soon as
         the token is available to the caller, ``timeline.step(ids)`` with one of each sequence
-        for a batch, ``timeline.chunk(ids)`` where an engine delivers several at once. Nothing of
-        an earlier request may be reused. What does not fit into ``facts()`` is refused before it
-        gets here.
+        for a batch, ``timeline.chunk(ids)`` where an engine delivers several at once; an id is
+        UNKNOWN where the engine counts a token and does not name it. Calls ``timeline.reject(why)``
+        where the tokens cannot be counted exactly. Nothing of an earlier request may be reused.
+        What does not fit into ``facts()`` is refused before it gets here. Raises EngineEnded.
         """
         ...
 
@@ -143,6 +163,6 @@ class Backend(Protocol):
         """Load ``model`` (None if ``model_format`` is).
 
         ``invocation`` counts the fresh workers of one measurement from 0. Raises EngineRefused
-        for options that the engine does not take.
+        for options that the engine does not take, EngineEnded.
         """
         ...

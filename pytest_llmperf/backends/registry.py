@@ -16,6 +16,7 @@ _CLASSES = {
     "transformers": "pytest_llmperf.backends.transformers:Transformers",
     "onnxruntime": "pytest_llmperf.backends.onnxruntime:OnnxRuntime",
     "vllm": "pytest_llmperf.backends.vllm:Vllm",
+    "openai": "pytest_llmperf.backends.openai:OpenAI",
     "fake": "pytest_llmperf.backends.fake:Fake",
 }
 

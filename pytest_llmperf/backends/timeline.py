@@ -12,6 +12,9 @@ Clock = Callable[[], int]
 TOKENS_MARK = 0
 """Index of the generated-token count among the marks that the other process can see."""
 
+UNKNOWN = -1
+"""Id of a token that was counted and not named."""
+
 
 def _nothing() -> None:
     """Observe nothing."""
@@ -47,6 +50,8 @@ class Timeline:
         self.count = 0
         """Tokens of each sequence so far."""
         self.started_ns = 0
+        self.rejected: str | None = None
+        """Why the numbers of this request mean nothing, when they do not."""
         self._marks[TOKENS_MARK] = 0
 
     def start(self) -> None:
@@ -96,6 +101,10 @@ class Timeline:
         self._marks[TOKENS_MARK] = self.count
         if not position:
             self._observe()
+
+    def reject(self, why: str) -> None:
+        """The numbers of this request mean nothing; the first reason is kept."""
+        self.rejected = self.rejected or why
 
     @property
     def instants_ns(self) -> list[int]:

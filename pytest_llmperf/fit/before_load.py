@@ -94,7 +94,7 @@ def require_room_at_most(
     """
     if not spec.is_synthetic:
         return
-    wanted = spec.quantization or backend.default_quantization
+    wanted = spec.quantization or options.default_quantization(backend.default_quantization)
     spec = msgspec.structs.replace(spec, quantization=wanted)
     room = msgspec.structs.replace(
         room_here(hardware), ram=_within_limits(hardware.memory.capacity_bytes)

@@ -24,7 +24,8 @@ from pytest_llmperf.gate.verdict import Judgement, Verdict, is_clear
 from pytest_llmperf.measure import Measurement
 from pytest_llmperf.measure.quantity import percentile
 
-SPEEDS = ("decode_tps", "prefill_tps")
+SPEEDS = ("decode_tps", "prefill_tps", "ttft")
+"""``ttft`` of servers only: of all others it says what ``prefill_tps`` does."""
 SIZES = ("ram", "vram")
 """Compared where they are exact: the ends of a bound may move while the truth does not."""
 
@@ -71,7 +72,8 @@ class PairResult(msgspec.Struct, frozen=True, kw_only=True):
 def gated_metrics(measurement: Measurement) -> list[str]:
     """The metrics of a measurement that can be compared with its earlier ones."""
     seen = measurement.metrics
-    speeds = [metric for metric in SPEEDS if metric in seen]
+    of_server = measurement.engine.server is not None
+    speeds = [each for each in SPEEDS if each in seen and (of_server or each != "ttft")]
     return speeds + [each for each in SIZES if each in seen and seen[each].kind == "exact"]
 
 

@@ -38,8 +38,8 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     cores: int
     """Cores that the worker may use."""
     other_cores: float | None
-    """How many of them others used on average: other processes, the kernel, children of the
-    worker, and pytest itself, which only waits."""
+    """How many of them others used on average: other processes, the kernel, and pytest itself,
+    which only waits. Children of the worker are its own."""
     steal_cores: float | None
     """How many of them the host gave to somebody else, on average."""
     resolution_cores: float | None

@@ -71,8 +71,12 @@ def measure(
     clocks = compare_clocks(taken.samples)
     changed = changed_since(model.loading.stamps)
     roofline = _place(model, workload, taken.samples, instruments, changed)
-    metrics, absent = summarize_metrics(taken.samples, model.load, seen, roofline)
-    findings = [*taken.findings, *disagreements(clocks, model.backend), *seen.findings]
+    of_server = model.engine.server is not None
+    metrics, absent = summarize_metrics(
+        taken.samples, model.load, seen, roofline, of_server=of_server
+    )
+    findings = [*model.engine.caveats, *taken.findings]
+    findings += [*disagreements(clocks, model.backend), *seen.findings]
     invalid = taken.invalid
     if roofline is not None:
         findings += roofline.findings

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 
 from pytest_llmperf.backends import AllocatorPeak
 from pytest_llmperf.backends.device import merge_peaks
 from pytest_llmperf.hardware.core_speed import core_times_ns
-from pytest_llmperf.hardware.counters import Counters
+from pytest_llmperf.hardware.counters import Counters, process_cpu_ns
 from pytest_llmperf.hardware.cpu import affinity
 from pytest_llmperf.hardware.gpu_watch import GpuSnapshot
 from pytest_llmperf.measure import disturbances
@@ -53,12 +54,14 @@ class Observer:
         self, model: LoadedModel, instruments: Instruments, requests: Requests, *, watch: bool
     ) -> None:
         self._model, self._instruments, self._requests = model, instruments, requests
-        self._watch = watch
+        self._unwatched = _why_unwatched(model, watch=watch)
+        self._watch = self._unwatched is None
         self._on_gpu = model.engine.device != "cpu"
-        if watch:
+        if self._watch:
             pid = model.worker.pid
             self._memory = MemoryWatch(pid, model.load_memory, earlier_requests=model.requests)
-            self._conditions = ConditionsWatch(Counters(pid, affinity()), model.engine.threads)
+            counters = Counters(pid, affinity(), cpu_clock=_tree_cpu_ns)
+            self._conditions = ConditionsWatch(counters, model.engine.threads)
             self._gpus_before: GpuSnapshot | None = None
             self._began: float | None = None
 
@@ -71,7 +74,8 @@ class Observer:
         self._try_cores()
         self._conditions.before()
         answer = self._requests.send(what, observe="usage")
-        self._conditions.after(answer.usage)
+        # The worker of a server only waits: what it uses is not what computes.
+        self._conditions.after([] if self._model.engine.server else answer.usage)
         return answer
 
     def finish(self, *, valid: bool) -> Observed:
@@ -79,8 +83,8 @@ class Observer:
 
         ``valid``: the engine answers as it should, so that it can be asked once more.
         """
-        if not self._watch:
-            return Observed(absent={"ram": "memory was not watched"})
+        if self._unwatched is not None:
+            return Observed(absent={"ram": self._unwatched})
         self._memory.keep()  # the next request resets the marks
         self._try_cores()
         conditions = self._conditions.summary()
@@ -129,3 +133,21 @@ class Observer:
         seen.devices = device_memory(merge_peaks(model.load_devices, peaks), readings)
         if not any(device.vram for device in seen.devices):
             seen.absent["vram"] = why_absent(seen.devices, readings)
+
+
+def _why_unwatched(model: LoadedModel, *, watch: bool) -> str | None:
+    """Why neither memory nor conditions can be watched; None: they can."""
+    if not watch:
+        return "memory was not watched"
+    if model.engine.server == "met":
+        return "the server was not started here: its memory is not the worker's"
+    return None
+
+
+def _tree_cpu_ns(pid: int) -> int:
+    """CPU time of the worker and all its children. Raises OSError if the worker is gone."""
+    total = process_cpu_ns(pid)
+    for each in members(pid)[1:]:
+        with contextlib.suppress(OSError):  # it has just ended
+            total += process_cpu_ns(each)
+    return total

@@ -15,18 +15,31 @@ from pytest_llmperf.measure.timeline import Sample
 from pytest_llmperf.worker.loading import LoadFacts
 
 GIB = 2**30
+_OF_PREFILL = ("prefill_tps", "mfu")
 
 
 def summarize_metrics(
-    samples: Sequence[Sample], load: LoadFacts, seen: Observed, roofline: Roofline | None
+    samples: Sequence[Sample],
+    load: LoadFacts,
+    seen: Observed,
+    roofline: Roofline | None,
+    *,
+    of_server: bool = False,
 ) -> tuple[dict[str, Quantity], dict[str, str]]:
-    """Every metric by name, in the units of docs/metrics.md; and why others are absent."""
+    """Every metric by name, in the units of docs/metrics.md; and why others are absent.
+
+    ``of_server``: its first token is gated as such, because what it waits for is no prefill alone.
+    """
     loaded = msgspec.structs.replace(summarize([load.load_s], "s"), how=load.how)
     metrics = {"load": loaded, **_times(samples), **_memory(seen)}
     absent = dict(seen.absent)
     if roofline is not None:
         metrics |= _shares(roofline)
         absent |= roofline.absent
+    if of_server:
+        for name in _OF_PREFILL:
+            metrics.pop(name, None)
+            absent[name] = "a server's queue is not prefill; its ttft is gated instead"
     return metrics, absent
 
 

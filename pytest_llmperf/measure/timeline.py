@@ -68,9 +68,11 @@ class InvalidSample(Exception):
 def read_sample(answer: Generated, prompt_tokens: int, new_tokens: int, batch: int = 1) -> Sample:
     """Turn a worker's instants (ns) into a sample.
 
-    Raises InvalidSample when the number of tokens is not the number asked for, or when the
-    instants do not grow.
+    Raises InvalidSample when the engine's adapter could not count the tokens, when their number is
+    not the number asked for, or when the instants do not grow.
     """
+    if answer.rejected is not None:
+        raise InvalidSample(answer.rejected)
     if answer.count != new_tokens:
         raise InvalidSample(f"{answer.count} tokens generated, {new_tokens} asked for")
     chunks = answer.chunk_tokens or [1] * len(answer.instants_ns)

@@ -37,7 +37,7 @@ class EngineRefusal(WorkerError):
 
 
 class EngineRaised(WorkerError):
-    """The engine raised an exception."""
+    """The engine raised an exception, or a process of it ended."""
 
 
 class WorkerDied(WorkerError):

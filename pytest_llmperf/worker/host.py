@@ -183,6 +183,9 @@ class Worker:
             return errors.EngineNotInstalled(answer.message)
         if answer.kind == "refused":
             return errors.EngineRefusal("\n".join([answer.message, *errors.log_lines(self.log)]))
+        if answer.kind == "ended":
+            told = f"{self.backend}: {answer.message}"
+            return errors.EngineRaised("\n".join([told, *errors.log_lines(self.log)]))
         tail = "\n".join(f"  {line}" for line in answer.traceback.strip().splitlines()[-8:])
         happened = f"raised {answer.message}"
         if errors.names_want_of_memory(answer.message):

@@ -21,7 +21,7 @@ from pytest_llmperf.models import ModelFiles
 from pytest_llmperf.worker.peaks import TreeMemory
 from pytest_llmperf.worker.usage import Usage
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of everything in this file; both sides must have the same."""
 
 MAX_FRAME_BYTES = 64 << 20
@@ -99,13 +99,16 @@ class Generated(Message, frozen=True):
     devices: list[AllocatorPeak]
     """Peaks since the request began, if memory was to be observed."""
     timings: EngineTimings | None
+    rejected: str | None = None
+    """Why the engine's adapter says that these numbers mean nothing; None: it does not."""
 
 
 class Failed(Message, frozen=True):
     """Worker: that did not work."""
 
     kind: str
-    """``missing``: engine not importable; ``refused``: it will not; ``raised``: an exception."""
+    """``missing``: engine not importable; ``refused``: it will not; ``ended``: a process of it is
+    gone; ``raised``: an exception."""
     message: str
     traceback: str
 

@@ -13,6 +13,7 @@ from pytest_llmperf import child
 from pytest_llmperf.backends import (
     Backend,
     Engine,
+    EngineEnded,
     EngineFacts,
     EngineMissing,
     EngineRefused,
@@ -85,6 +86,8 @@ class _Worker:
             return _failed("missing", error)
         except EngineRefused as error:
             return _failed("refused", error)
+        except EngineEnded as error:
+            return _failed("ended", error)
         except Exception as error:  # noqa: BLE001 - an engine may raise anything; it is reported
             return _failed("raised", error)
         finally:
@@ -107,7 +110,7 @@ class _Worker:
         after = read_usage()
         self._engine, self._facts = engine, engine.facts()
         return Loaded(
-            version=version,
+            version=self._facts.version or version,
             import_ns=imported - began,
             load_ns=loaded - started,
             engine=self._facts,
@@ -148,6 +151,7 @@ class _Worker:
             token_ids=timeline.token_ids,
             count=timeline.count,
             whole_ns=whole_ns,
+            rejected=timeline.rejected,
             usage=borders.usage,
             memory=borders.memory,
             devices=engine.device_peaks() if message.observe == "memory" else [],
@@ -177,9 +181,14 @@ def _refuse_too_much(request: Request, facts: EngineFacts) -> None:
         raise EngineRefused(f"{request.batch} sequences asked for, the engine holds {facts.batch}")
 
 
+_COMPLETE = ("refused", "ended")
+"""Kinds that need no traceback: the engine's own last words precede them in the log."""
+
+
 def _failed(kind: str, error: Exception) -> Failed:
     text = "".join(traceback.format_exception(error))
-    if kind != "refused":  # a refusal is complete in itself, and the engine's last words precede it
+    if kind not in _COMPLETE:
         print(text, file=sys.stderr, flush=True)
-    name = "" if isinstance(error, (EngineMissing, EngineRefused)) else f"{type(error).__name__}: "
+    expected = isinstance(error, (EngineMissing, EngineRefused, EngineEnded))
+    name = "" if expected else f"{type(error).__name__}: "
     return Failed(kind=kind, message=f"{name}{error}", traceback=text)

@@ -1,0 +1,374 @@
+"""Any server with OpenAI's completions interface, as one stream of requests sees it.
+
+The worker starts the server, or uses one that runs already. Prompts are token ids and tokens are
+counted as the server itself counts them (openai_stream.py); what cannot be counted so is INVALID.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import urllib.parse
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import msgspec
+
+from pytest_llmperf.backends.known_servers import KNOWN, fill, require_modules
+from pytest_llmperf.backends.openai_stream import Tally
+from pytest_llmperf.backends.protocol import (
+    BackendOptions,
+    Engine,
+    EngineEnded,
+    EngineFacts,
+    EngineMissing,
+    EngineRefused,
+    EngineTimings,
+    ModelFormat,
+    Request,
+)
+from pytest_llmperf.backends.server_api import NoAnswer, ServerApi, event_data
+from pytest_llmperf.backends.server_process import (
+    HOST,
+    SHORT_WHILE_S,
+    ServerProcess,
+    free_port,
+)
+from pytest_llmperf.hardware import usable_cores
+from pytest_llmperf.hardware.detect import detect
+from pytest_llmperf.models import ModelFiles
+
+if TYPE_CHECKING:
+    from pytest_llmperf.backends.timeline import Timeline
+
+_COMPLETIONS = "/v1/completions"
+_USUAL_CONTEXT = 2048
+_TRIAL_PROMPT, _TRIAL_TOKENS = 8, 4
+_NO_DEPTH = "a server reads every prompt whole: tokens of depth cannot be read before the clock"
+
+
+class OpenAIOptions(BackendOptions, frozen=True, kw_only=True):
+    """Options of ``load_model(..., backend="openai")``."""
+
+    server: Literal["llama-server", "llama-cpp-server", "vllm"] = "llama-server"
+    """What is started, unless ``command`` or ``base_url`` is given."""
+    arguments: str = ""
+    """More words for the command."""
+    python: str | None = None
+    """The interpreter of a server written in Python; None: ours."""
+    command: str | None = None
+    """Start this instead: words with ``{model}``, ``{host}``, ``{port}``, ``{context_tokens}``,
+    ``{threads}``, ``{python}``."""
+    command_loads: ModelFormat | None = None
+    """What ``{model}`` is in ``command``: ``gguf`` or ``hf``; None: it loads a model of its own."""
+    base_url: str | None = None
+    """Use the server that runs at this address."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds its key."""
+    model: str | None = None
+    """Name by which the server knows the model; None: the only one that it has."""
+    context_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Context in tokens; None: what the server says. One that is started gets 2048, or less where
+    the model was made for less."""
+    vocab_size: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Token ids that a prompt may hold; None: as the model's files or the server say."""
+    threads: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Threads of a server that is started; None: the cores this process may use."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where a server that is started computes; auto: on a GPU if there is one."""
+    start_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    """How long it may take until it is ready, in seconds."""
+
+    def __post_init__(self) -> None:
+        if self.base_url is not None:
+            check_url(self.base_url)
+
+    def model_format(self, usual: ModelFormat | None) -> ModelFormat | None:
+        """That of the server which is started; a server that runs already has its model."""
+        del usual
+        if self.base_url is not None:
+            return None
+        return self.command_loads if self.command else KNOWN[self.server].model_format
+
+    def default_quantization(self, usual: str | None) -> str | None:
+        """``Q4_K_M`` for GGUF files, ``BF16`` for folders."""
+        wanted = self.model_format(None)
+        return {"gguf": "Q4_K_M", "hf": "BF16"}.get(wanted, usual) if wanted else None
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError for what is no address, or holds a secret that would be shown."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("base_url must be an address like http://127.0.0.1:8000")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("base_url must hold no key: name its variable with api_key_env=…")
+
+
+class OpenAI:
+    """The backend of servers with OpenAI's completions interface."""
+
+    name: ClassVar[str] = "openai"
+    distribution: ClassVar[str | None] = "httpx"
+    install: ClassVar[str] = "pip install 'pytest-llmperf[openai]'"
+    model_format: ClassVar[ModelFormat | None] = None
+    default_quantization: ClassVar[str | None] = None
+    options_type: ClassVar[type[BackendOptions]] = OpenAIOptions
+
+    clock = staticmethod(time.perf_counter_ns)
+
+    def import_engine(self) -> str:
+        """Import httpx. Raises EngineMissing."""
+        try:
+            import httpx
+        except ImportError as error:
+            raise EngineMissing(f"cannot import httpx: {error}") from error
+        return str(httpx.__version__)
+
+    def load(
+        self, model: ModelFiles | None, options: BackendOptions, invocation: int
+    ) -> OpenAIEngine:
+        """Start a server, or find one. Raises EngineMissing, EngineRefused, EngineEnded."""
+        del invocation
+        assert isinstance(options, OpenAIOptions)
+        return OpenAIEngine(model, options)
+
+
+class ModelCard(msgspec.Struct):
+    """What ``/v1/models`` says of a model."""
+
+    id: str
+    max_model_len: int | None = None
+    """vLLM's context."""
+    meta: dict[str, Any] | None = None
+    """llama.cpp's facts: ``n_ctx``, ``n_vocab``."""
+
+
+class ModelCards(msgspec.Struct):
+    """Everything that a server serves."""
+
+    data: list[ModelCard]
+
+
+class OpenAIEngine(Engine):
+    """One model of one server."""
+
+    def __init__(self, model: ModelFiles | None, options: OpenAIOptions) -> None:
+        self._options, self._files = options, model
+        self._process: ServerProcess | None = None
+        self._timings: EngineTimings | None = None
+        self._uncounted: str | None = None
+        if options.base_url is not None:
+            self._api = ServerApi(bare(options.base_url), options.api_key_env)
+            self._find()
+        else:
+            self._api = self._start()
+        try:
+            self._card = self._choose_model()
+        except NoAnswer as error:
+            raise EngineRefused(f"{error}; is it a server like OpenAI's?{self._key_hint}") from None
+
+    def _start(self) -> ServerApi:
+        options, port = self._options, free_port()
+        known = KNOWN[options.server]
+        python = options.python or sys.executable
+        if options.command is None:
+            require_modules(known, python)
+        values = {
+            "model": "" if self._files is None else self._files.path,
+            "host": HOST,
+            "port": port,
+            "context_tokens": self._context_to_ask_for,
+            "threads": options.threads or usable_cores(),
+            "python": python,
+        }
+        template = f"{options.command or known.command} {options.arguments}"
+        if "{model}" in template and self._files is None:
+            raise EngineRefused("command holds {model}: say command_loads='gguf' or 'hf'")
+        api = ServerApi(f"http://{HOST}:{port}", options.api_key_env)
+        command = fill(template, values)
+        name = command[0].rpartition("/")[2] if options.command else options.server
+        self._process = ServerProcess(name, command, known.remedy)
+        self._process.wait_until_ready(lambda: _is_ready(api), options.start_timeout_s)
+        return api
+
+    def _find(self) -> None:
+        deadline = time.monotonic() + self._options.start_timeout_s
+        try:
+            while self._api.status("/v1/models") == 503:  # it loads its model
+                if time.monotonic() >= deadline:
+                    raise EngineRefused(f"the server at {self._api.url} does not become ready")
+                time.sleep(0.1)
+        except NoAnswer as error:
+            raise EngineRefused(f"{error}; is base_url right?") from None
+
+    def _choose_model(self) -> ModelCard:
+        cards = {card.id: card for card in self._api.get("/v1/models", ModelCards).data}
+        wanted = self._options.model
+        if wanted is None and len(cards) == 1:
+            return next(iter(cards.values()))
+        if wanted not in cards:
+            told = "" if wanted is None else f"it has no {wanted!r}; "
+            raise EngineRefused(
+                f"the server at {self._api.url} has {len(cards)} models: {told}give model=… as one "
+                f"of {', '.join(sorted(cards)[:20])}"
+            )
+        return cards[wanted]
+
+    @property
+    def _key_hint(self) -> str:
+        return "" if self._options.api_key_env else " one that wants a key takes api_key_env=NAME"
+
+    def facts(self) -> EngineFacts:
+        """Describe the server; a short request shows what its stream tells."""
+        options, met = self._options, self._process is None
+        vocab_size, context = self._sizes()
+        caveats = self._try(vocab_size)
+        in_force = msgspec.structs.replace(
+            options,
+            model=self._card.id,
+            context_tokens=context,
+            vocab_size=vocab_size,
+            threads=None if met else options.threads or usable_cores(),
+        )
+        if met:
+            caveats.append(
+                "the server was not started here: its memory is not seen, and a second look asks "
+                "the same process again"
+            )
+        return EngineFacts(
+            vocab_size=vocab_size,
+            context_tokens=context,
+            options=msgspec.to_builtins(in_force),
+            build=f"through httpx {OpenAI().import_engine()}",
+            batch=1,
+            batch_remedy="a server is measured with one request at a time",
+            device="server" if met else _device(options.device),
+            version=self._version(),
+            server="met" if met else "started",
+            caveats=caveats,
+        )
+
+    @property
+    def _context_to_ask_for(self) -> int:
+        made_for = None if self._files is None else self._files.context_length
+        return self._options.context_tokens or min(_USUAL_CONTEXT, made_for or _USUAL_CONTEXT)
+
+    def _sizes(self) -> tuple[int, int]:
+        """Number of token ids, and context in tokens. Raises EngineRefused."""
+        meta, options, files = self._card.meta or {}, self._options, self._files
+        asked = options.context_tokens if self._process is None else self._context_to_ask_for
+        context = self._card.max_model_len or meta.get("n_ctx") or asked
+        of_files = None if files is None else files.vocab_size
+        vocab_size = options.vocab_size or of_files or meta.get("n_vocab")
+        for name, value in (("vocab_size", vocab_size), ("context_tokens", context)):
+            if value is None:
+                raise EngineRefused(f"the server does not tell its {name}: give {name}=…")
+        assert vocab_size is not None
+        assert context is not None
+        return int(vocab_size), int(context)
+
+    def _version(self) -> str:
+        """The server's name and version, as far as it tells."""
+        name = "server" if self._process is None else self._process.name
+        for path, field in (("/version", "version"), ("/props", "build_info")):
+            try:
+                told = self._api.get(path, dict[str, Any]).get(field)
+            except NoAnswer:
+                continue
+            if told:
+                return f"{name} {told}"
+        return f"{name} of unknown version"
+
+    def _try(self, vocab_size: int) -> list[str]:
+        """Send a short request; what its answer does not tell is said, or forbids counting."""
+        prompt = [each % vocab_size for each in range(_TRIAL_PROMPT)]
+        tally = Tally()
+        try:
+            for lines in self._api.post(_COMPLETIONS, self._body(prompt, _TRIAL_TOKENS)).lines():
+                tally.take(event_data(lines))
+        except EngineRefused as error:
+            self._uncounted = f"the server takes no prompt of token ids as we send it: {error}"
+            return []
+        if tally.counted_by is None:
+            self._uncounted = tally.trouble(len(prompt))
+            return []
+        caveats = []
+        if tally.usage is None:
+            caveats.append("the server sends no usage: its counts are those of the stream alone")
+        if tally.cached_tokens is None:
+            caveats.append("the server does not say whether a prefix cache spared it prompt tokens")
+        return caveats
+
+    def _body(self, prompt: list[int], new_tokens: int) -> dict[str, object]:
+        """What any of the known servers understands; the others ignore what they do not know."""
+        return {
+            "model": self._card.id,
+            "prompt": prompt,
+            "max_tokens": new_tokens,
+            "temperature": 0.0,
+            "stream": True,
+            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+            "ignore_eos": True,
+            "return_token_ids": True,  # vLLM
+            "cache_prompt": False,  # llama.cpp, as the two that follow
+            "timings_per_token": True,
+            "verbose": True,
+        }
+
+    def generate(self, request: Request, timeline: Timeline) -> None:
+        """Stream one completion; a part of several tokens is a chunk."""
+        self._timings = None
+        if request.depth:
+            raise EngineRefused(_NO_DEPTH)
+        (prompt,) = request.prompts
+        if self._uncounted is not None:
+            timeline.start()
+            timeline.reject(self._uncounted)
+            return
+        stream = self._api.post(_COMPLETIONS, self._body(prompt, request.new_tokens))
+        tally = Tally()
+        try:
+            self._api.status("/v1/models")  # so that the connection stands before the clock runs
+            timeline.start()
+            for lines in stream.lines():
+                tokens = tally.take(event_data(lines))
+                if tokens:
+                    timeline.chunk(tokens)
+        except (NoAnswer, EngineEnded) as error:
+            if self._process is not None:
+                self._process.check(SHORT_WHILE_S)
+            raise EngineEnded(str(error)) from None
+        self._timings = tally.own_times
+        trouble = tally.trouble(len(prompt))
+        if trouble is not None:
+            timeline.reject(trouble)
+
+    def timings(self) -> EngineTimings | None:
+        """The server's own clock over the last request."""
+        return self._timings
+
+    def close(self) -> None:
+        """End the server if it was started here."""
+        self._api.close()
+        if self._process is not None:
+            self._process.end()
+
+
+def bare(url: str) -> str:
+    """The address without the ``/v1`` that clients of OpenAI's add."""
+    return url.rstrip("/").removesuffix("/v1")
+
+
+def _is_ready(api: ServerApi) -> bool:
+    """Whether it serves: its page of health says so, or it has none and lists its models."""
+    try:
+        status = api.status("/health")
+        return status == 200 or (status == 404 and api.status("/v1/models") == 200)
+    except NoAnswer:
+        return False
+
+
+def _device(wanted: Literal["auto", "cpu", "gpu"]) -> str:
+    if wanted != "auto":
+        return wanted
+    return "gpu" if detect().gpus else "cpu"

@@ -1,0 +1,135 @@
+"""How are a server's pages asked for and its streams read, without ever telling its key?
+
+httpx carries the requests: one connection, no proxy, no retries, no time limit for an answer (the
+host of the worker has one). The tokens of everything that one read returned were available
+together; so much of a stream is handed on at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from pytest_llmperf.backends.protocol import EngineEnded, EngineRefused
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+
+_CONNECT_S = 5.0
+_PAGE_S = 10.0
+"""How long a page may take that is no stream of tokens."""
+_QUOTED = 160
+"""Characters of a server's own words that are quoted."""
+
+
+class NoAnswer(Exception):
+    """Nobody answers at the address, or not as a server of this kind does."""
+
+
+class ServerApi:
+    """The pages and streams of one server."""
+
+    def __init__(self, url: str, key_variable: str | None = None) -> None:
+        """``key_variable``: the environment variable that holds its key. Raises EngineRefused."""
+        import httpx
+
+        self.url = url
+        self._errors = httpx.TransportError
+        self._key = None if key_variable is None else os.environ.get(key_variable)
+        if key_variable is not None and not self._key:
+            raise EngineRefused(f"the environment variable {key_variable} is not set (api_key_env)")
+        headers = {"Accept-Encoding": "identity"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        self._client = httpx.Client(
+            base_url=url,
+            headers=headers,
+            timeout=httpx.Timeout(None, connect=_CONNECT_S),
+            limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
+            trust_env=False,
+        )
+
+    def status(self, path: str) -> int:
+        """HTTP status of a page. Raises NoAnswer."""
+        return self._ask(path).status_code
+
+    def get(self, path: str, kind: type[T]) -> T:
+        """A page's JSON. Raises NoAnswer."""
+        answer = self._ask(path)
+        if answer.status_code != 200:
+            raise NoAnswer(f"{self.url}{path} answers with HTTP {answer.status_code}")
+        try:
+            return msgspec.json.decode(answer.content, type=kind)
+        except msgspec.DecodeError as error:
+            raise NoAnswer(f"{self.url}{path} answers with something else: {error}") from None
+
+    def _ask(self, path: str) -> httpx.Response:
+        try:
+            return self._client.get(path, timeout=_PAGE_S)
+        except self._errors as error:
+            raise NoAnswer(f"no server answers at {self.url}: {error}") from None
+
+    def post(self, path: str, body: object) -> Stream:
+        """A request that is ready to be sent."""
+        headers = {"Content-Type": "application/json"}
+        content = msgspec.json.encode(body)
+        request = self._client.build_request("POST", path, content=content, headers=headers)
+        return Stream(self, request)
+
+    @contextlib.contextmanager
+    def sent(self, request: Any) -> Iterator[httpx.Response]:
+        """The answer, its body still to come. Raises EngineRefused, EngineEnded."""
+        try:
+            answer = self._client.send(request, stream=True)
+            try:
+                if answer.status_code != 200:
+                    told = answer.read().decode(errors="replace")
+                    raise EngineRefused(
+                        f"the server answered HTTP {answer.status_code}: {self.redacted(told)}"
+                    )
+                yield answer
+            finally:
+                answer.close()
+        except self._errors as error:
+            raise EngineEnded(f"the server at {self.url} broke off its answer: {error}") from None
+
+    def redacted(self, text: str) -> str:
+        """A server's own words without the key, which some repeat in their errors."""
+        text = text if self._key is None else text.replace(self._key, "[key]")
+        return " ".join(text.split())[:_QUOTED]
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._client.close()
+
+
+class Stream:
+    """One request and its answer, line by line."""
+
+    def __init__(self, api: ServerApi, request: Any) -> None:
+        self._api, self._request = api, request
+
+    def lines(self) -> Iterator[list[bytes]]:
+        """Send it; the whole lines that each read brought. Raises EngineRefused, EngineEnded."""
+        rest = b""
+        with self._api.sent(self._request) as answer:
+            for part in answer.iter_raw():
+                *whole, rest = (rest + part).split(b"\n")
+                yield [line for line in whole if line.strip()]
+        if rest.strip():
+            yield [rest]
+
+
+def event_data(lines: list[bytes]) -> list[bytes]:
+    """The data of server-sent events, one line each as all these servers write them.
+
+    Comments, event names and the closing ``[DONE]`` are left out.
+    """
+    found = [line[5:].strip() for line in lines if line.startswith(b"data:")]
+    return [data for data in found if data != b"[DONE]"]
