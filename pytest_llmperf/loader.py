@@ -55,7 +55,8 @@ class Loader:
         """
         spec, backend, options = self._understand(caller, wish)
         with explained():
-            require_room_at_most(spec, backend, options, self.hardware)
+            if backend.name not in self.settings.python:
+                require_room_at_most(spec, backend, options, self.hardware)
             return self._find(spec, backend, options, timeout_s)
 
     def _understand(self, caller: str, wish: Wish) -> tuple[ModelSpec, Backend, BackendOptions]:
@@ -72,7 +73,8 @@ class Loader:
             option = "--llmperf-model" if source is None else "--llmperf-backend"
             raise PerfError(f"{caller}: give {missing}=…, or run with {option}=…")
         with explained():
-            backend, options = choose(backend_name, wish.options)
+            python = self.settings.python.get(backend_name)
+            backend, options = choose(backend_name, wish.options, python)
             return ModelSpec(source, wish.quantization, wish.seed), backend, options
 
     def _find(
@@ -85,6 +87,7 @@ class Loader:
                 backend,
                 options,
                 timeout_s=timeout_s,
+                python=self.settings.python.get(backend.name),
                 progress=lambda stage, part: say(f"{stage} {part:.0%}"),
             )
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
 _OFF = "off"
 _PREFIX = "LLMPERF_"
+_NEXT_PAIR = re.compile(r"[,\n]\s*(?=[\w-]+=)")
+"""What stands between two of ``NAME=PATH``; a comma of a path does not."""
 _NOT_SETTINGS = {"LLMPERF_CACHE", "LLMPERF_LONG", "LLMPERF_TEST_FAMILY"}
 """Variables of ours that are no option: where models are built, and two of our own tests."""
 
@@ -57,6 +60,8 @@ class Settings:
     """Backend of tests and suites that do not name one."""
     model: str | None = None
     """Model of tests and suites that do not name one."""
+    python: Mapping[str, str] = field(default_factory=dict)
+    """Backend → the interpreter that its workers run in; all others run in ours."""
 
     @property
     def records(self) -> bool:
@@ -139,6 +144,28 @@ def _history(text: str) -> str:
     return text
 
 
+def _interpreters(text: str) -> dict[str, str]:
+    """``vllm=/opt/vllm/bin/python``, one or several; the paths are made absolute."""
+    from pytest_llmperf.backends import BackendError, find_backend
+
+    found = {}
+    for pair in _NEXT_PAIR.split(text.strip()):
+        name, _, path = (part.strip() for part in pair.partition("="))
+        if not name or not path:
+            raise ValueError(f"{pair!r} must read BACKEND=PATH")
+        try:
+            find_backend(name)
+        except BackendError as error:
+            raise ValueError(str(error)) from None
+        if name in found:
+            raise ValueError(f"names two interpreters of {name}")
+        if not Path(path).expanduser().is_file():
+            raise ValueError(f"{path}: there is no such file")
+        # Not resolved: an environment's python is a link, and known by its own place.
+        found[name] = str(Path(path).expanduser().absolute())
+    return found
+
+
 def _require(text: str) -> str:
     if text != "gpu":
         raise ValueError("can only be gpu")
@@ -213,6 +240,12 @@ _OPTIONS = (
     _Option("json", "write every number to this file", _file, metavar="FILE"),
     _Option("backend", "backend of tests that do not name one", str, metavar="NAME"),
     _Option("model", "model of tests that do not name one", str, metavar="SOURCE"),
+    _Option(
+        "python",
+        "the Python, of another environment, that runs a backend's workers; repeatable",
+        _interpreters,
+        metavar="BACKEND=PATH",
+    ),
 )
 
 
@@ -225,6 +258,8 @@ def add_options(parser: pytest.Parser) -> None:
             words |= {"action": "store_const", "const": "true"}
         else:
             words["metavar"] = option.metavar
+        if option.read is _interpreters:
+            words["action"] = "append"
         if option.nargs is not None:
             words |= {"nargs": option.nargs, "const": ""}
         group.addoption(option.flag, **words)
@@ -282,7 +317,7 @@ def _find(
 ) -> tuple[str, str] | None:
     given = config.getoption(option.key)
     if given is not None:
-        return str(given), "command line"
+        return "\n".join(given) if isinstance(given, list) else str(given), "command line"
     variable = option.variable
     if environment.get(variable):  # CI passes inputs that were not given as empty text
         return environment[variable], f"environment variable {variable}"

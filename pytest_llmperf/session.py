@@ -97,7 +97,8 @@ class RunningTest:
                 backend = find_backend(requirement.backend)
             except BackendError as error:
                 raise PerfError(str(error)) from None
-            if installed_version(backend) is None:
+            is_elsewhere = backend.name in self.session.settings.python
+            if not is_elsewhere and installed_version(backend) is None:
                 lacking = not_installed(backend)
         if lacking is not None:
             raise NotRequired(lacking)

