@@ -19,7 +19,6 @@ class KnownServer:
     command: str
     """Template; the fields are those of :func:`fill`."""
     model_format: ModelFormat
-    default_quantization: str
     remedy: str
     """What to do where it is not installed."""
     modules: tuple[str, ...] = ()
@@ -32,7 +31,6 @@ KNOWN = {
         command="llama-server --model {model} --host {host} --port {port} "
         "--ctx-size {context_tokens} --threads {threads} --parallel 1 --cache-ram 0 --offline",
         model_format="gguf",
-        default_quantization="Q4_K_M",
         remedy="build or install llama.cpp, and have its llama-server on the PATH; or name its "
         "path with command=…",
     ),
@@ -40,7 +38,6 @@ KNOWN = {
         command="{python} -m llama_cpp.server --model {model} --host {host} --port {port} "
         "--n_ctx {context_tokens} --n_threads {threads}",
         model_format="gguf",
-        default_quantization="Q4_K_M",
         remedy="pip install 'llama-cpp-python[server]'",
         modules=("llama_cpp", "fastapi", "uvicorn"),
     ),
@@ -49,7 +46,6 @@ KNOWN = {
         "--port {port} --max-model-len {context_tokens} --no-enable-prefix-caching "
         "--enable-prompt-tokens-details --enable-per-request-metrics",
         model_format="hf",
-        default_quantization="BF16",
         remedy="vLLM wants an environment of its own: name its interpreter with python=…",
         modules=("vllm",),
     ),

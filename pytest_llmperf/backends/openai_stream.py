@@ -2,11 +2,12 @@
 
 Tokens are counted by what the server itself says of them, the best first: the ids in each part
 (vLLM's ``return_token_ids``), the running count in each part (``continuous_usage_stats`` of vLLM,
-SGLang and TensorRT-LLM), the running count of llama.cpp's timings (``timings_per_token``). Parts are
-never counted: one may hold several tokens, or none.
+SGLang and TensorRT-LLM), the running count of llama.cpp's timings (``timings_per_token``). Parts
+are never counted: one may hold several tokens, or none.
 
-Sources: ``CompletionStreamResponse`` in vLLM's entrypoints/openai/completion/protocol.py; llama.cpp's
-tools/server/README.md, server-task.cpp and server-common.cpp (``server_slot_stats::to_json``).
+Sources: ``CompletionStreamResponse`` in vLLM's entrypoints/openai/completion/protocol.py;
+llama.cpp's tools/server/README.md, server-task.cpp and server-common.cpp
+(``server_slot_stats::to_json``).
 """
 
 from __future__ import annotations
@@ -73,9 +74,10 @@ class Part(msgspec.Struct):
     timings: Timings | None = None
     metrics: Metrics | None = None
     verbose: Verbose | None = msgspec.field(name="__verbose", default=None)
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw()
 
 
+_DONE = b"[DONE]"
 _DECODER = msgspec.json.Decoder(Part)
 
 
@@ -87,6 +89,8 @@ class Tally:
         """Tokens so far."""
         self.counted_by: str | None = None
         """What the counts come from; None: the stream tells no count."""
+        self.is_done = False
+        """Whether the server said that this was all."""
         self.usage: Usage | None = None
         self.timings: Timings | None = None
         self.metrics: Metrics | None = None
@@ -95,7 +99,10 @@ class Tally:
         """The tokens that these events add. Raises EngineEnded for what is no such event."""
         found: list[int] = []
         for each in data:
-            found += self._add(_read(each))
+            if each == _DONE:
+                self.is_done = True
+            else:
+                found += self._add(_read(each))
         self.count += len(found)
         return found
 
@@ -177,6 +184,6 @@ def _read(data: bytes) -> Part:
         part = _DECODER.decode(data)
     except msgspec.DecodeError as error:
         raise EngineEnded(f"the server's stream holds what is no completion: {error}") from None
-    if part.error is not None:
+    if part.error:
         raise EngineEnded(f"the server broke off: {bytes(part.error).decode(errors='replace')}")
     return part

@@ -17,6 +17,7 @@ _CLASSES = {
     "onnxruntime": "pytest_llmperf.backends.onnxruntime:OnnxRuntime",
     "vllm": "pytest_llmperf.backends.vllm:Vllm",
     "openai": "pytest_llmperf.backends.openai:OpenAI",
+    "ollama": "pytest_llmperf.backends.ollama:Ollama",
     "fake": "pytest_llmperf.backends.fake:Fake",
 }
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MET_CAVEAT = (
+    "the server was not started here: its memory is not seen, and a second look asks the same "
+    "process again"
+)
 _CONNECT_S = 5.0
 _PAGE_S = 10.0
 """How long a page may take that is no stream of tokens."""
@@ -129,7 +133,6 @@ class Stream:
 def event_data(lines: list[bytes]) -> list[bytes]:
     """The data of server-sent events, one line each as all these servers write them.
 
-    Comments, event names and the closing ``[DONE]`` are left out.
+    Comments and the names of events are left out.
     """
-    found = [line[5:].strip() for line in lines if line.startswith(b"data:")]
-    return [data for data in found if data != b"[DONE]"]
+    return [line[5:].strip() for line in lines if line.startswith(b"data:")]

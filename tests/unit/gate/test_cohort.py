@@ -6,6 +6,7 @@ import pytest
 
 from pytest_llmperf.gate.baseline import Baseline, PairKey
 from pytest_llmperf.gate.cohort import cohorts
+from pytest_llmperf.gate.pair import SPEEDS
 from pytest_llmperf.gate.statistics import cohort_of, session_variance
 from tests.unit.gate.histories import swinging
 from tests.unit.gate.test_baseline import session
@@ -25,7 +26,7 @@ def baselines(metric: str, count: int, size: float) -> list[Baseline]:
 def test_each_metric_learns_from_its_own_kind() -> None:
     quiet, wild = baselines("prefill_tps", 6, 0.01), baselines("decode_tps", 6, 0.1)
     learned = cohorts([*quiet, *wild], gated=12)
-    assert set(learned) == {"decode_tps", "prefill_tps"}
+    assert set(learned) == set(SPEEDS)
     for metric, own in (("prefill_tps", quiet), ("decode_tps", wild)):
         assert learned[metric] == cohort_of([session_variance(each.history) for each in own], 12)
     assert learned["decode_tps"].noise == pytest.approx(10 * (learned["prefill_tps"].noise or 0.0))
