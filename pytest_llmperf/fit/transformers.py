@@ -8,13 +8,13 @@ docs/benchmarks.md.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 from pytest_llmperf.backends.transformers_packing import Packing
 from pytest_llmperf.fit.devices import Devices
 from pytest_llmperf.fit.footprint import NOTHING, RAM, Footprint, Interval, Share
 from pytest_llmperf.fit.load import Load
+from pytest_llmperf.fit.mapped_table import resident_weights
 from pytest_llmperf.fit.model_size import ModelSize, TorchStyle
 from pytest_llmperf.models.layers import Recurrent, transformers_bytes
 
@@ -62,9 +62,6 @@ PACKED: dict[Packing, Packed] = {
     "quanto-int4": Packed(0.5312, (1.25, 1.65)),  # two numbers of two bytes for each 128
     "torchao-int8": Packed(1.003, (0.85, 1.35)),
 }
-_LEAST_PROMPTS = 2
-_FAULT_BYTES = 64 << 10
-"""What the kernel maps around a row of a table that is read."""
 
 
 def transformers_footprint(
@@ -93,7 +90,7 @@ def transformers_footprint(
     if not on_gpu:
         share = Share(
             device=RAM,
-            weights=_resident(size, load, is_mapped=beside is None),
+            weights=resident_weights(size, load) if beside is None else _all_of(size),
             cache=sum(caches),
             compute=work,
             overhead=_PROCESS + Interval.shares(weights.experts, _MERGED) + (beside or NOTHING),
@@ -142,20 +139,8 @@ def _caches(size: ModelSize, load: Load, element_bytes: float) -> list[int]:
     ]
 
 
-def _resident(size: ModelSize, load: Load, *, is_mapped: bool) -> Interval:
-    """Weights in main memory: of a mapped table only the rows that were looked up, and around."""
-    weights = Interval.around(size.weights.total, size.weights.doubt)
-    table = size.weights.tables
-    if not is_mapped or size.weights.tied or not table:
-        return weights
-    rows = load.sequences * load.prompt_tokens
-
-    def untouched(prompts: int) -> int:
-        return round(table * math.exp(-prompts * rows * _FAULT_BYTES / table))
-
-    least = untouched(load.prompts or _LEAST_PROMPTS)
-    most = untouched(load.prompts) if load.prompts else 0
-    return Interval(weights.low - least, weights.high - most)
+def _all_of(size: ModelSize) -> Interval:
+    return Interval.around(size.weights.total, size.weights.doubt)
 
 
 def _activations(size: ModelSize, load: Load, element_bytes: float, *, eager: bool) -> Interval:
