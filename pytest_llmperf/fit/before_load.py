@@ -10,19 +10,15 @@ from pytest_llmperf.backends import Backend, BackendOptions
 from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
 from pytest_llmperf.backends.transformers import TransformersOptions
 from pytest_llmperf.fit.devices import Devices, largest
+from pytest_llmperf.fit.engines import ENGINES
 from pytest_llmperf.fit.footprint import Footprint, Interval
 from pytest_llmperf.fit.gpu_support import gpu_shares
 from pytest_llmperf.fit.llama_cpp import llama_cpp_footprint
 from pytest_llmperf.fit.load import Load
-from pytest_llmperf.fit.model_size import (
-    ModelSize,
-    scaled,
-    size_as_gguf,
-    size_as_loaded,
-    size_of_files,
-)
+from pytest_llmperf.fit.model_size import ModelSize, scaled, size_as_gguf, size_as_loaded
 from pytest_llmperf.fit.preflight import Fit, preflight
 from pytest_llmperf.fit.room import Room, room_here
+from pytest_llmperf.fit.size_of_files import size_of_files
 from pytest_llmperf.fit.transformers import CONVERTED, PACKED, transformers_footprint
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.memory import address_space_limit_bytes, from_linux
@@ -205,6 +201,13 @@ def _size_in_folder(spec: ModelSpec, files: ModelFiles | None, stored: float) ->
     if files is not None:
         return size_of_files(files)
     return size_as_loaded(named_config(spec)[1], stored)
+
+
+def _size_in_onnx(spec: ModelSpec, files: ModelFiles | None) -> ModelSize:
+    if files is not None:
+        return size_of_files(files)
+    planned = ENGINES["onnxruntime"]
+    return planned.size(named_config(spec)[1], spec.quantization or "INT4")
 
 
 def _bytes_in_memory(

@@ -11,7 +11,7 @@ from pytest_llmperf.fit.devices import Devices
 from pytest_llmperf.fit.footprint import Footprint
 from pytest_llmperf.fit.llama_cpp import llama_cpp_footprint
 from pytest_llmperf.fit.load import Load
-from pytest_llmperf.fit.model_size import ModelSize, size_as_gguf, size_as_loaded
+from pytest_llmperf.fit.model_size import ModelSize, size_as_gguf, size_as_loaded, size_as_onnx
 from pytest_llmperf.fit.onnxruntime import onnxruntime_footprint
 from pytest_llmperf.fit.transformers import PACKED, transformers_footprint
 from pytest_llmperf.fit.vllm import vllm_footprint
@@ -95,6 +95,10 @@ def _in_one_type(config: ModelConfig, quantization: str) -> ModelSize:
     return size_as_loaded(config, packed, max(2.0, packed))
 
 
+def _in_onnx_folder(config: ModelConfig, quantization: str) -> ModelSize:
+    return size_as_onnx(config, _ELEMENT_BYTES[quantization])
+
+
 ENGINES = {
     each.name: each
     for each in (
@@ -117,7 +121,7 @@ ENGINES = {
             name="onnxruntime",
             quantizations=("F32", "INT4"),
             known=("F32", "INT4"),
-            size=_in_one_type,
+            size=_in_onnx_folder,
             footprint=_in_onnxruntime,
             cpu_only=True,
         ),

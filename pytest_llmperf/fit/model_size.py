@@ -1,31 +1,24 @@
-"""How large is a model, part by part: by its files, or by a config if there are no files yet?"""
+"""How large is a model, part by part, by its config alone?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from pytest_llmperf.models.config import ModelConfig, read_config
-from pytest_llmperf.models.errors import BrokenModelFile, UnsupportedModel
-from pytest_llmperf.models.gguf import GgufHeader, read_gguf
+from pytest_llmperf.models.config import ModelConfig
 from pytest_llmperf.models.layers import Layers
-from pytest_llmperf.models.layers_gguf import GgufFacts, as_converted, layers_of_gguf
+from pytest_llmperf.models.layers_gguf import as_converted
 from pytest_llmperf.models.layers_hf import language_config, layers_of_config
 from pytest_llmperf.models.parameters import parameters_of_config
-from pytest_llmperf.models.spec import ModelFiles
 from pytest_llmperf.models.step import Traffic
-from pytest_llmperf.models.traffic import traffic_of
 from pytest_llmperf.models.traffic_planned import traffic_planned
-from pytest_llmperf.models.weight_files import weight_paths
 from pytest_llmperf.models.weights import (
     Weights,
     inner_length,
     weights_as_gguf,
     weights_as_loaded,
-    weights_of_tensors,
+    weights_as_onnx,
 )
 
 _COMPOSED = ("gelu_new", "gelu_fast", "quick_gelu")
@@ -80,22 +73,6 @@ class ModelSize(msgspec.Struct, frozen=True, kw_only=True):
     """What could not be told, and why."""
 
 
-def size_of_files(files: ModelFiles) -> ModelSize:
-    """The sizes of a model on this machine, by its headers alone; its traffic is left out.
-
-    Raises BrokenModelFile or ModelNotHere when the files are no longer what they were.
-    """
-    return _size_of_gguf(files) if files.format == "gguf" else _size_of_folder(files)
-
-
-def with_traffic(size: ModelSize, files: ModelFiles) -> ModelSize:
-    """The same, with what a step reads."""
-    traffic = traffic_of(files)
-    if isinstance(traffic, str):
-        return msgspec.structs.replace(size, notes=(*size.notes, traffic))
-    return msgspec.structs.replace(size, traffic=traffic)
-
-
 def size_as_gguf(config: ModelConfig, quantization: str) -> ModelSize:
     """The sizes that a GGUF file of this model and quantization would have.
 
@@ -133,46 +110,16 @@ def size_as_loaded(
     )
 
 
-def _size_of_gguf(files: ModelFiles) -> ModelSize:
-    paths = weight_paths(files)
-    headers = [read_gguf(path) for path in paths]
-    tensors = [tensor for header in headers for tensor in header.tensors]
-    inner = headers[0].metadata.get(f"{files.architecture}.feed_forward_length")
-    layers, notes = _told(lambda: layers_of_gguf(_facts(paths[0], headers)))
+def size_as_onnx(config: ModelConfig, element_bytes: float) -> ModelSize:
+    """The sizes of a model as a folder of onnxruntime-genai. Raises as ``size_as_loaded``."""
+    config = language_config(config)
+    layers, weights = layers_of_config(config), weights_as_onnx(config, element_bytes)
     return ModelSize(
-        weights=weights_of_tensors(tensors),
-        layers=layers,
-        inner=inner if isinstance(inner, int) else 0,
-        header_bytes=sum(path.stat().st_size for path in paths) - files.weight_bytes,
-        notes=notes,
-    )
-
-
-def _facts(path: Path, headers: list[GgufHeader]) -> GgufFacts:
-    return GgufFacts(
-        origin=str(path),
-        metadata=headers[0].metadata,
-        arrays=headers[0].arrays,
-        array_lengths=headers[0].array_lengths,
-        tensor_names={tensor.name for header in headers for tensor in header.tensors},
-    )
-
-
-def _size_of_folder(files: ModelFiles) -> ModelSize:
-    """Layer by layer as the config states them, scaled to what the files really hold."""
-    config = language_config(read_config(Path(files.path) / "config.json"))
-    layers, notes = _told(lambda: layers_of_config(config))
-    plain = Weights(tables=0, layers=(files.weight_bytes,), output=0, types={})
-    if layers is None:
-        return ModelSize(weights=plain, layers=None, notes=notes)
-    spread = weights_as_loaded(config, 2.0)
-    found = ModelSize(
-        weights=spread,
+        weights=weights,
         layers=layers,
         inner=inner_length(config, layers),
-        style=TorchStyle.of(config),
+        traffic=traffic_planned(layers, parameters_of_config(config), weights),
     )
-    return scaled(found, files.weight_bytes / spread.total)
 
 
 def scaled(size: ModelSize, factor: float) -> ModelSize:
@@ -187,10 +134,3 @@ def scaled(size: ModelSize, factor: float) -> ModelSize:
         tied=round(old.tied * factor),
     )
     return msgspec.structs.replace(size, weights=weights)
-
-
-def _told(read: Callable[[], Layers]) -> tuple[Layers | None, tuple[str, ...]]:
-    try:
-        return read(), ()
-    except (UnsupportedModel, BrokenModelFile) as error:
-        return None, (f"what its layers keep is not known: {error}",)

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from pytest_llmperf.fit.engines import ENGINES, PlannedEngine
-from pytest_llmperf.fit.model_size import ModelSize, size_of_files, with_traffic
+from pytest_llmperf.fit.model_size import ModelSize
+from pytest_llmperf.fit.size_of_files import size_of_files, with_traffic
 from pytest_llmperf.models import catalogue
 from pytest_llmperf.models.config import ModelConfig, read_config
 from pytest_llmperf.models.describe import describe_gguf

@@ -50,6 +50,7 @@ class OnnxModel(msgspec.Struct, frozen=True, kw_only=True):
     architecture: str
     vocab_size: int
     context_length: int
+    hidden: int
     layers: int
     heads: int
     kv_heads: int
@@ -70,6 +71,7 @@ def read_onnx_folder(folder: Path) -> OnnxModel:
         architecture=str(settings.get("type", "unknown")),
         vocab_size=_count(folder, settings, "vocab_size"),
         context_length=_count(folder, settings, "context_length"),
+        hidden=_count(folder, decoder, "hidden_size"),
         layers=_count(folder, decoder, "num_hidden_layers"),
         heads=_count(folder, decoder, "num_attention_heads"),
         kv_heads=_count(folder, decoder, "num_key_value_heads"),

@@ -34,6 +34,9 @@ _DOUBT = 0.03
 """More than any published file was off by whose layers are not llama's: test_weights.py."""
 
 
+_F32_BYTES = 4
+
+
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes as they are stored, by what an engine may put on different devices."""
 
@@ -139,6 +142,25 @@ def weights_as_loaded(
         expert_bits=8 * element_bytes,
         vector_bits=8 * plain,
         output_bytes=round(parameters.output * plain),
+    )
+
+
+def weights_as_onnx(config: ModelConfig, element_bytes: float) -> Weights:
+    """The weights of a folder of onnxruntime-genai: matrices packed, all others in four bytes.
+
+    A table that is the output as well is packed like it. Raises as ``weights_as_loaded``.
+    """
+    config = language_config(config)
+    layers, parameters = layers_of_config(config), parameters_of_config(config)
+    table_bytes = element_bytes if layers.tied else _F32_BYTES
+    return _spread(
+        layers,
+        parameters,
+        table_bytes=round(parameters.embedding * table_bytes),
+        matrix_bits=8 * element_bytes,
+        expert_bits=8 * element_bytes,
+        vector_bits=8 * _F32_BYTES,
+        output_bytes=round(parameters.output * element_bytes),
     )
 
 

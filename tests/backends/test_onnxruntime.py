@@ -10,7 +10,10 @@ import psutil
 import pytest
 
 from pytest_llmperf.backends import Request
+from pytest_llmperf.fit.engines import ENGINES
+from pytest_llmperf.fit.size_of_files import size_of_files
 from pytest_llmperf.models import BrokenModelFile, ModelSpec, resolve
+from pytest_llmperf.models.synthetic import named_config
 from pytest_llmperf.worker.errors import EngineRefusal
 from tests.backends.conftest import Load
 from tests.faults.processes import answer_to, generate, prompt
@@ -76,3 +79,14 @@ def test_a_broken_graph_is_refused_before_a_worker_starts(tmp_path: Path) -> Non
     (folder / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(BrokenModelFile, match=r"model\.onnx.* is no ONNX graph"):
         resolve(ModelSpec(str(folder)), "onnx")
+
+
+@pytest.mark.parametrize("quantization", ["INT4", "F32"])
+@pytest.mark.parametrize("name", ["llama-15m", "llama-160m"])
+def test_planned_sizes_are_those_of_the_files(name: str, quantization: str) -> None:
+    spec = ModelSpec(f"synthetic:{name}", quantization)
+    held = size_of_files(resolve(spec, "onnx"))
+    planned = ENGINES["onnxruntime"].size(named_config(spec)[1], quantization)
+    assert planned.weights.total == pytest.approx(held.weights.total, rel=0.002)
+    assert planned.weights.tables == held.weights.tables
+    assert planned.inner == held.inner
