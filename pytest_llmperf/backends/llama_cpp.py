@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from pytest_llmperf.backends.llama_context import element_bytes, make_context
+from pytest_llmperf.backends.llama_drafts import Drafter, LookupDrafter, ModelDrafter, Speculation
+from pytest_llmperf.backends.llama_model import load_model
 from pytest_llmperf.backends.llama_sequences import LlamaSequences
 from pytest_llmperf.backends.protocol import (
     BackendOptions,
@@ -19,17 +22,16 @@ from pytest_llmperf.backends.protocol import (
     ModelFormat,
     Request,
 )
-from pytest_llmperf.hardware import usable_cores
+from pytest_llmperf.backends.speculation import CAVEAT
 from pytest_llmperf.models import ModelFiles
-from pytest_llmperf.models.layers import cache_type
-from pytest_llmperf.models.tensor_types import GGML_TYPES
 
 if TYPE_CHECKING:
     from pytest_llmperf.backends.timeline import Timeline
 
 _GGML_INFO, _GGML_CONTINUES = 2, 5  # enum ggml_log_level in ggml.h; debug is 1
-_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
-_NUMBERS = {kind.name.lower(): number for number, kind in GGML_TYPES.items()}
+_DRAFT_TOKENS = 16  # as llama.cpp's own --draft-max
+_NGRAM_TOKENS = 2
+_Count = Annotated[int, msgspec.Meta(ge=1)]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
 
@@ -55,8 +57,40 @@ class LlamaCppOptions(BackendOptions, frozen=True, kw_only=True):
     """Type of the cached values; a quantized one needs flash attention."""
     use_mmap: bool = True
     """Map the model file instead of reading it into private memory."""
+    use_mlock: bool = False
+    """Lock the weights in memory, so that they are never swapped out."""
     n_gpu_layers: int = -1
     """Layers on the GPU; −1: all, when the build has a GPU."""
+    split_mode: Literal["none", "layer", "row"] | None = None
+    """How several GPUs share a model; None: by layers."""
+    main_gpu: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """The GPU that takes what is not shared; None: the first."""
+    tensor_split: str | None = None
+    """What each GPU gets, in parts: ``3,1``; None: by their free memory."""
+    rope_scaling_type: Literal["none", "linear", "yarn"] | None = None
+    """How positions beyond the trained context are scaled; None: as the model says."""
+    rope_freq_base: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """Base of the rotary frequencies; None: as the model says."""
+    rope_freq_scale: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """Factor of the positions, 0.5 for a context twice as long; None: as the model says."""
+    yarn_ext_factor: float | None = None
+    """YaRN's mix of interpolation (0) and extrapolation (1); None: 1."""
+    yarn_attn_factor: float | None = None
+    """YaRN's factor of the attention's magnitude; None: 1."""
+    yarn_beta_fast: float | None = None
+    """Turns within the trained context above which YaRN extrapolates; None: 32."""
+    yarn_beta_slow: float | None = None
+    """Turns below which YaRN interpolates; None: 1."""
+    yarn_orig_ctx: _Count | None = None
+    """Tokens of context that the model was trained with; None: as the model says."""
+    draft_model: str | None = None
+    """GGUF file of a smaller model of the same vocabulary, which drafts tokens."""
+    draft_max: _Count | None = None
+    """Tokens that it drafts for a step; None: 16."""
+    prompt_lookup_num_tokens: _Count | None = None
+    """Draft so many tokens from where the last ones stood before; None: do not."""
+    max_ngram_size: _Count | None = None
+    """Tokens that must be the same there, at most; None: 2."""
 
 
 class LlamaCpp:
@@ -98,60 +132,54 @@ class LlamaCppEngine(Engine):
         self._lib: Any = llama_cpp
         self._log = _log_to_stderr(llama_cpp)
         self._lib.llama_backend_init()
-        self._model = self._load_model(model.path, options)
-        self._context = self._make_context(options)
-        vocabulary = self._lib.llama_model_get_vocab(self._model)
-        self._vocab_size = int(self._lib.llama_vocab_n_tokens(vocabulary))
+        draft_tokens = _draft_tokens(options)
+        self._model = load_model(llama_cpp, model.path, options)
+        self._context = make_context(llama_cpp, self._model, options, draft_tokens)
+        self._vocab_size = self._vocabulary_of(self._model)
         self._sequences = LlamaSequences(self._lib, self._context, self._vocab_size)
         self._prompt_tokens = 0
         self._options = options
+        self._speculation = self._drafting(options, draft_tokens)
 
-    def _load_model(self, path: str, options: LlamaCppOptions) -> Any:
-        lib = self._lib
-        params = lib.llama_model_default_params()
-        params.n_gpu_layers = options.n_gpu_layers
-        if hasattr(params, "use_mmap"):
-            params.use_mmap = options.use_mmap
-        else:  # newer bindings name the way of loading instead of a flag
-            params.load_mode = (
-                lib.LLAMA_LOAD_MODE_MMAP if options.use_mmap else lib.LLAMA_LOAD_MODE_NONE
-            )
-        model = lib.llama_model_load_from_file(path.encode(), params)
-        if not model:
-            raise EngineRefused(f"llama.cpp could not load {path}; its log says why")
-        return model
+    def _vocabulary_of(self, model: Any) -> int:
+        return int(self._lib.llama_vocab_n_tokens(self._lib.llama_model_get_vocab(model)))
 
-    def _make_context(self, options: LlamaCppOptions) -> Any:
-        lib = self._lib
-        if options.n_batch < options.n_seq_max:
+    def _drafting(self, options: LlamaCppOptions, most: int) -> Speculation | None:
+        """Raises EngineRefused."""
+        if not most:
+            return None
+        lib, model = self._lib, self._model
+        if lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model):
+            raise EngineRefused("a recurrent model cannot take drafted tokens back")
+        drafter: Drafter
+        if options.draft_model is None:
+            drafter = LookupDrafter(options.max_ngram_size or _NGRAM_TOKENS)
+        else:
+            drafter = self._load_draft(options.draft_model, options)
+        return Speculation(self._sequences, drafter, most)
+
+    def _load_draft(self, path: str, options: LlamaCppOptions) -> ModelDrafter:
+        """With the model's own options, but for what depends on its sizes. Raises EngineRefused."""
+        if not os.path.isfile(path):  # noqa: PTH113 - a Path would change what is said of it
+            raise EngineRefused(f"draft_model={path} is no file: give the path of a GGUF file")
+        own = LlamaCppOptions(
+            n_ctx=options.n_ctx,
+            n_batch=options.n_batch,
+            n_ubatch=options.n_ubatch,
+            n_threads=options.n_threads,
+            n_threads_batch=options.n_threads_batch,
+            flash_attn=options.flash_attn,
+            use_mmap=options.use_mmap,
+            n_gpu_layers=options.n_gpu_layers,
+        )
+        model = load_model(self._lib, path, own)
+        vocab_size = self._vocabulary_of(model)
+        if vocab_size != self._vocab_size:
             raise EngineRefused(
-                f"n_batch={options.n_batch} cannot hold a token of each of "
-                f"n_seq_max={options.n_seq_max} sequences"
+                f"draft_model={path} has {vocab_size} tokens in its vocabulary, the model "
+                f"{self._vocab_size}: it must have the same"
             )
-        if options.flash_attn == "off" and _is_quantized(options.type_v):
-            raise EngineRefused(
-                f"type_v={options.type_v} needs flash attention: leave flash_attn=off out, or "
-                "give type_v=f16"
-            )
-        params = lib.llama_context_default_params()
-        params.n_ctx = options.n_ctx
-        params.n_seq_max = options.n_seq_max
-        params.n_batch = min(options.n_batch, options.n_ctx)
-        params.n_ubatch = min(options.n_ubatch, options.n_ctx)
-        params.n_threads = options.n_threads or usable_cores()
-        params.n_threads_batch = options.n_threads_batch or params.n_threads
-        params.flash_attn_type = _FLASH_ATTENTION[options.flash_attn]
-        params.type_k = _NUMBERS[options.type_k]
-        params.type_v = _NUMBERS[options.type_v]
-        params.no_perf = False
-        context = lib.llama_init_from_model(self._model, params)
-        if not context:
-            raise EngineRefused(
-                f"llama.cpp could not make a context of n_ctx={options.n_ctx} for "
-                f"{options.n_seq_max} sequences, with keys of {options.type_k} and values of "
-                f"{options.type_v}; its log says why"
-            )
-        return context
+        return ModelDrafter(self._lib, model, make_context(self._lib, model, own), vocab_size)
 
     def facts(self) -> EngineFacts:
         """Describe the engine with the values that llama.cpp uses; what `auto` became is logged."""
@@ -163,18 +191,30 @@ class LlamaCppEngine(Engine):
             n_ubatch=int(lib.llama_n_ubatch(context)),
             n_threads=int(lib.llama_n_threads(context)),
             n_threads_batch=int(lib.llama_n_threads_batch(context)),
+            draft_max=(self._options.draft_max or _DRAFT_TOKENS)
+            if self._options.draft_model
+            else None,
+            max_ngram_size=(self._options.max_ngram_size or _NGRAM_TOKENS)
+            if self._options.prompt_lookup_num_tokens
+            else None,
         )
+        drafts = self._speculation is not None
         return EngineFacts(
             vocab_size=self._vocab_size,
             context_tokens=int(lib.llama_n_ctx_seq(context)),
             options=msgspec.to_builtins(in_force),
             build=lib.llama_print_system_info().decode(errors="replace").strip(),
             batch=in_force.n_seq_max,
-            batch_remedy=f"load with n_seq_max=… and n_ctx={in_force.n_ctx} times as many",
+            batch_remedy="load without what drafts tokens"
+            if drafts
+            else f"load with n_seq_max=… and n_ctx={in_force.n_ctx} times as many",
             device=device,
             threads=None if device == "gpu" else in_force.n_threads,
-            kv_element_bytes=(_element_bytes(in_force.type_k) + _element_bytes(in_force.type_v))
-            / 2,
+            # A step of several tokens, and of two models, reads what nobody can tell.
+            kv_element_bytes=None
+            if drafts
+            else (element_bytes(in_force.type_k) + element_bytes(in_force.type_v)) / 2,
+            caveats=[CAVEAT] if drafts else [],
         )
 
     def _device(self) -> str:
@@ -187,6 +227,9 @@ class LlamaCppEngine(Engine):
 
     def generate(self, request: Request, timeline: Timeline) -> None:
         """Read the prompts in batches, then decode one token of each sequence at a time."""
+        if self._speculation is not None:
+            self._generate_drafted(self._speculation, request, timeline)
+            return
         sequences, prompts, depth = self._sequences, request.prompts, request.depth
         length = len(prompts[0])
         self._prompt_tokens = length - depth
@@ -202,24 +245,62 @@ class LlamaCppEngine(Engine):
             tokens = sequences.decode(tokens, position)
             arrived(tokens)
 
+    def _generate_drafted(
+        self, speculation: Speculation, request: Request, timeline: Timeline
+    ) -> None:
+        """Read the prompt, then check drafts of the only sequence."""
+        sequences, drafter, (prompt,) = self._sequences, speculation.drafter, request.prompts
+        sequences.clear()
+        drafter.begin(prompt, request.depth)
+        if request.depth:
+            sequences.read([prompt], 0, request.depth)
+        for each in self._clocks():
+            each.settle()
+        timeline.start()
+        first = sequences.read([prompt], request.depth, len(prompt))
+        timeline.chunk(first)
+        speculation.decode(prompt, first[0], request.new_tokens, timeline)
+
+    def _clocks(self) -> list[LlamaSequences]:
+        """The sequences of each model, which keep its clock."""
+        drafting = self._speculation.drafter.sequences if self._speculation else None
+        return [self._sequences, *([drafting] if drafting else [])]
+
     def timings(self) -> EngineTimings | None:
         """llama.cpp's own clocks over the last request."""
-        return self._sequences.timings(self._prompt_tokens)
+        if self._speculation is None:
+            return self._sequences.timings(self._prompt_tokens)
+        return EngineTimings(total_s=sum(each.timings(0).total_s for each in self._clocks()))
 
     def close(self) -> None:
         """Free batch, context and model."""
+        if self._speculation is not None:
+            self._speculation.drafter.close()
         self._sequences.close()
         self._lib.llama_free(self._context)
         self._lib.llama_model_free(self._model)
 
 
-def _element_bytes(name: str) -> float:
-    kind = cache_type(name)
-    return kind.bytes / kind.elements
-
-
-def _is_quantized(name: str) -> bool:
-    return cache_type(name).elements > 1
+def _draft_tokens(options: LlamaCppOptions) -> int:
+    """How many tokens a draft has at most; 0: none is made. Raises EngineRefused."""
+    if options.draft_model is not None and options.prompt_lookup_num_tokens is not None:
+        raise EngineRefused(
+            "draft_model and prompt_lookup_num_tokens both draft tokens: leave one out"
+        )
+    if options.draft_max is not None and options.draft_model is None:
+        raise EngineRefused("draft_max needs a draft_model")
+    if options.max_ngram_size is not None and options.prompt_lookup_num_tokens is None:
+        raise EngineRefused("max_ngram_size needs prompt_lookup_num_tokens")
+    if options.draft_model is not None:
+        most = options.draft_max or _DRAFT_TOKENS
+    else:
+        most = options.prompt_lookup_num_tokens or 0
+    if most and options.n_seq_max > 1:
+        raise EngineRefused(
+            f"tokens are drafted for one sequence at a time: leave n_seq_max={options.n_seq_max} "
+            "out, or what drafts"
+        )
+    return most
 
 
 def _log_to_stderr(lib: Any) -> Any:

@@ -58,6 +58,19 @@ class LlamaSequences:
             batch.logits[sequence] = True
         return self._decode(count, range(count))
 
+    def check(self, tokens: Sequence[int], position: int) -> list[int]:
+        """Feed several tokens of the only sequence from ``position`` on; what follows each."""
+        for index, token in enumerate(tokens):
+            self._put(index, token, position + index, 0)
+            self._batch.logits[index] = True
+        return self._decode(len(tokens), range(len(tokens)))
+
+    def keep(self, end: int) -> None:
+        """Forget what the only sequence has from position ``end`` on. Raises RuntimeError."""
+        memory = self._lib.llama_get_memory(self._context)
+        if not self._lib.llama_memory_seq_rm(memory, 0, end, -1):
+            raise RuntimeError(f"llama.cpp cannot take back the tokens from position {end} on")
+
     def _put(self, index: int, token: int, position: int, sequence: int) -> None:
         batch = self._batch
         batch.token[index] = token
