@@ -21,8 +21,13 @@ _OFF = "off"
 _PREFIX = "LLMPERF_"
 _NEXT_PAIR = re.compile(r"[,\n]\s*(?=[\w-]+=)")
 """What stands between two of ``NAME=PATH``; a comma of a path does not."""
-_NOT_SETTINGS = {"LLMPERF_CACHE", "LLMPERF_LONG", "LLMPERF_TEST_FAMILY"}
-"""Variables of ours that are no option: where models are built, and two of our own tests."""
+_NOT_SETTINGS = {
+    "LLMPERF_CACHE",
+    "LLMPERF_LONG",
+    "LLMPERF_TEST_FAMILY",
+    "LLMPERF_VLLM_PYTHON",
+}
+"""Variables of ours that are no option: where models are built, and three of our own tests."""
 
 
 @dataclass(frozen=True)
@@ -266,24 +271,36 @@ def add_options(parser: pytest.Parser) -> None:
         parser.addini(option.key, f"{option.help} (as {option.flag})", type="string", default=None)
 
 
+def is_enabled(config: pytest.Config, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this run measures. Raises BadOption."""
+    return _read(_OPTIONS[0], config, environment) is True
+
+
 def read_settings(config: pytest.Config, environment: Mapping[str, str] = os.environ) -> Settings:
     """Gather the settings; without ``--llmperf`` nothing else is looked at. Raises BadOption."""
     values: dict[str, Any] = {}
     for option in _OPTIONS:
         if option.field != "enabled" and not values.get("enabled"):
             break
-        found = _find(option, config, environment)
-        if found is None:
-            continue
-        text, place = found
-        try:
-            values[option.field] = option.read(text)
-        except (ValueError, argparse.ArgumentTypeError) as error:
-            told = option.flag if option.may_be_secret else f"{option.flag}={text!r}"
-            raise BadOption(f"{place}: {told}: {error}") from None
+        value = _read(option, config, environment)
+        if value is not None:
+            values[option.field] = value
     if values.get("enabled"):
         _warn_of_strangers(config, environment)
     return Settings(**values)
+
+
+def _read(option: _Option, config: pytest.Config, environment: Mapping[str, str]) -> object:
+    """Its value as it was given; None: it was not. Raises BadOption."""
+    found = _find(option, config, environment)
+    if found is None:
+        return None
+    text, place = found
+    try:
+        return option.read(text)
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        told = option.flag if option.may_be_secret else f"{option.flag}={text!r}"
+        raise BadOption(f"{place}: {told}: {error}") from None
 
 
 def _warn_of_strangers(config: pytest.Config, environment: Mapping[str, str]) -> None:

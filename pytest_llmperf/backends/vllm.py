@@ -187,7 +187,7 @@ class VllmEngine(Engine):
         while self._engine.has_unfinished_requests():
             outputs = self._engine.step()
             if outputs:
-                arrived(_in_step(outputs, names, depth))
+                arrived(tokens_in_step(outputs, names, depth))
 
     def _refuse_what_is_not_in_step(self, request: Request) -> None:
         """Prompts of a batch that are read in several steps begin to decode one after another."""
@@ -256,7 +256,7 @@ class VllmEngine(Engine):
         os._exit(0)
 
 
-def _in_step(outputs: list[Any], names: list[str], depth: int) -> list[int]:
+def tokens_in_step(outputs: list[Any], names: list[str], depth: int) -> list[int]:
     """The tokens of one step, in the order of ``names``. Raises RuntimeError if it is no step."""
     found = {each.request_id: each for each in outputs}
     tokens = {name: list(each.outputs[0].token_ids) for name, each in found.items()}

@@ -1,5 +1,8 @@
 """Do the options do what they say, from wherever they are set?"""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from pytest_llmperf.hardware.detect import detect
@@ -46,6 +49,7 @@ def test_ini_switches_on(llmperf: Run, pytester: pytest.Pytester, table: str) ->
         ("--llmperf-history=nonsense", "*--llmperf-history: 'nonsense': this is no database URL.*"),
         ("--llmperf-history=nosuch://x", "*knows no database 'nosuch'*"),
         ("--llmperf-require=npu", "*can only be gpu"),
+        ("--llmperf-python=fake=/no/python", "*/no/python: there is no such file"),
         ("--llmperf-suite=smokey", "*no suite 'smokey', did you mean 'smoke'?*"),
     ],
 )
@@ -170,3 +174,59 @@ def test_backend_and_model_from_the_command_line(llmperf: Run) -> None:
     )
     assert result.ret == 0
     result.stdout.fnmatch_lines(["* fake fake:mine*"])
+
+
+def another_python(folder: Path) -> Path:
+    """An interpreter of another name, which leaves a mark when it is started."""
+    python = folder / "python-of-another-environment"
+    python.write_text(f'#!/bin/sh\necho started >> {folder}/mark\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    return python
+
+
+def test_the_workers_of_a_backend_run_in_the_interpreter_that_was_named(
+    llmperf: Run, pytester: pytest.Pytester
+) -> None:
+    python = another_python(pytester.path)
+    result = llmperf(ONE, f"--llmperf-python=fake={python}", "--llmperf-record")
+    result.assert_outcomes(passed=1)
+    assert (pytester.path / "mark").read_text().count("started") == 2, "tried, and then used"
+
+
+def test_a_baseline_is_the_same_in_whatever_interpreter_the_engine_runs(
+    llmperf: Run, pytester: pytest.Pytester
+) -> None:
+    python = another_python(pytester.path)
+    for arguments in ([], [f"--llmperf-python=fake={python}"], []):
+        assert llmperf(ONE, "--llmperf-record", *arguments).ret == 0
+    assert (pytester.path / "mark").exists()
+    (lines,) = (path.read_text() for path in (pytester.path / "baselines").glob("*/*.jsonl"))
+    assert python.name not in lines
+    llmperf(ONE).assert_outcomes(passed=1)  # by three sessions; two would be no baseline
+
+
+def test_an_engine_that_has_an_interpreter_of_its_own_is_not_asked_for_here(
+    llmperf: Run, pytester: pytest.Pytester
+) -> None:
+    """Not installed, or not in that environment: the second is for its worker to say."""
+    source = """
+@pytest.mark.requires(backend="vllm")
+def test_required(load_model):
+    load_model("synthetic:llama-15m", backend="vllm")
+"""
+    result = llmperf(source, "-rs")
+    result.stdout.fnmatch_lines(["*backend vllm is not installed: pip install vllm, in an env*"])
+    python = another_python(pytester.path)
+    result = llmperf(source, "-rs", f"--llmperf-python=vllm={python}")
+    result.stdout.fnmatch_lines(["*cannot import vllm: No module named 'vllm'*"])
+
+
+def test_an_interpreter_that_cannot_run_a_worker_fails_the_test(
+    llmperf: Run, pytester: pytest.Pytester
+) -> None:
+    python = pytester.path / "python"
+    python.write_text("#!/bin/sh\necho no >&2\nexit 1\n")
+    python.chmod(0o755)
+    result = llmperf(ONE, f"--llmperf-python=fake={python}")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"*{python} is no Python that can run a worker: no"])

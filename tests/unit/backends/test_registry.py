@@ -30,7 +30,7 @@ def test_an_unknown_backend_names_the_nearest_and_all() -> None:
         find_backend("llama.cpp")
     assert str(caught.value) == (
         "unknown backend 'llama.cpp', did you mean 'llama-cpp'?; "
-        "known: llama-cpp, transformers, fake"
+        f"known: {', '.join(backend_names())}"
     )
 
 
@@ -45,7 +45,7 @@ def test_adapters_are_found_without_importing_their_engines() -> None:
         "from pytest_llmperf.backends import backend_names, find_backend, installed_version\n"
         "for name in backend_names():\n"
         "    installed_version(find_backend(name))\n"
-        "print(sorted({'llama_cpp', 'torch', 'transformers'} & set(sys.modules)))"
+        "print(sorted({'llama_cpp', 'torch', 'transformers', 'vllm'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

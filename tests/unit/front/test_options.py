@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 from pytest_llmperf.options import BadOption, Settings, read_settings
 
+PYTHON = sys.executable
 ALL = {
     "enabled": ("", "LLMPERF", "true", True),
     "suite": ("suite", "LLMPERF_SUITE", "smoke", "smoke"),
@@ -27,6 +30,7 @@ ALL = {
     "json": ("json", "LLMPERF_JSON", "out.json", Path("out.json")),
     "backend": ("backend", "LLMPERF_BACKEND", "fake", "fake"),
     "model": ("model", "LLMPERF_MODEL", "synthetic:llama-15m", "synthetic:llama-15m"),
+    "python": ("python", "LLMPERF_PYTHON", f"fake={PYTHON}", {"fake": PYTHON}),
 }
 """Field → its flag after ``--llmperf-``, its variable, a value, and what that is read as."""
 
@@ -162,6 +166,29 @@ def test_variables_that_are_no_options_are_known(pytester: pytest.Pytester) -> N
     assert warned.texts == []
 
 
+def test_several_interpreters(pytester: pytest.Pytester) -> None:
+    """Given again on the command line, one a line in an ini file, or with commas between them."""
+    odd = pytester.path / "a, b=c"
+    odd.touch()
+    both = {"vllm": PYTHON, "llama-cpp": str(odd)}
+    pairs = [f"{name}={path}" for name, path in both.items()]
+    given = settings(pytester, *(f"--llmperf-python={pair}" for pair in pairs))
+    assert given == only(python=both)
+    assert settings(pytester, environment={"LLMPERF_PYTHON": ", ".join(pairs)}).python == both
+    ini(pytester, llmperf_python="\n  ".join(["", *pairs]))
+    assert settings(pytester).python == both
+
+
+def test_a_path_of_an_interpreter_is_made_absolute_and_its_link_kept(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(pytester.path))
+    (pytester.path / "python").symlink_to(PYTHON)
+    own = str(pytester.path / "python")
+    for text in ("~/python", os.path.relpath(own)):
+        assert settings(pytester, f"--llmperf-python=fake={text}").python == {"fake": own}
+
+
 def test_a_suite_without_a_name_is_all_of_them(pytester: pytest.Pytester) -> None:
     assert settings(pytester, "--llmperf-suite").suite == ""
 
@@ -188,6 +215,14 @@ BAD = [
     ("timeout_s", "-1", "--llmperf-timeout='-1': must be a number of seconds greater than 0"),
     ("timeout_s", "nan", "--llmperf-timeout='nan': must be a number of seconds greater than 0"),
     ("timeout_s", "5m", "--llmperf-timeout='5m': "),
+    ("python", PYTHON, f"--llmperf-python='{PYTHON}': '{PYTHON}' must read BACKEND=PATH"),
+    ("python", "vlm=/x", "--llmperf-python='vlm=/x': unknown backend 'vlm', did you mean 'vllm'?;"),
+    ("python", "vllm=/no/x", "--llmperf-python='vllm=/no/x': /no/x: there is no such file"),
+    (
+        "python",
+        f"fake={PYTHON},fake={PYTHON}",
+        f"--llmperf-python='fake={PYTHON},fake={PYTHON}': names two interpreters of fake",
+    ),
 ]
 
 

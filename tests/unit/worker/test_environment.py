@@ -1,10 +1,16 @@
-"""Does a worker get the user's environment, less what would disturb it?"""
+"""Does a worker get the user's environment less what would disturb it, and a Python that can?"""
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
 import pytest
 
-from pytest_llmperf.worker.environment import worker_environment
+from pytest_llmperf.worker.environment import WrongPython, require_python, worker_environment
 
 
 @pytest.mark.parametrize(
@@ -62,3 +68,48 @@ def test_the_users_own_mapping_is_left_alone() -> None:
     user = {"PYTEST_ADDOPTS": "-x", "HOME": "/root"}
     worker_environment(user)
     assert user == {"PYTEST_ADDOPTS": "-x", "HOME": "/root"}
+
+
+def test_an_interpreter_that_can_run_a_worker() -> None:
+    require_python(sys.executable)
+
+
+def test_an_environment_that_lacks_a_package_is_told_the_line_that_installs_it(
+    tmp_path: Path,
+) -> None:
+    venv.create(tmp_path, symlinks=True)
+    python = str(tmp_path / "bin" / "python")
+    with pytest.raises(WrongPython) as caught:
+        require_python(python)
+    told = str(caught.value)
+    assert told.startswith(f"{python} has no module msgspec, which a worker needs")
+    assert told.endswith(f"\n  {python} -m pip install --no-deps msgspec")
+
+
+def test_a_worker_needs_msgspec_and_nothing_else_that_is_not_pythons_own() -> None:
+    code = (
+        "import sys, pytest_llmperf.worker.process\n"
+        "tops = {each.partition('.')[0] for each in sys.modules} - sys.stdlib_module_names\n"
+        "print(sorted(each for each in tops if not each.startswith('_')))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = set(ast.literal_eval(told.stdout)) - {"typing_extensions"}  # msgspec's, if it is there
+    assert found == {"msgspec", "pytest_llmperf"}
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("#!/bin/sh\nexit 0\n", "is no Python that can run a worker: it says nothing"),
+        ("#!/bin/sh\necho no such thing >&2\nexit 1\n", "run a worker: no such thing"),
+        ("#!/bin/sh\necho is Python 3.9 >&2\nexit 1\n", "python is Python 3.9"),
+        ("nonsense", "cannot be started: "),
+    ],
+)
+def test_what_is_no_python_is_told(script: str, said: str, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(script)
+    python.chmod(0o755)
+    with pytest.raises(WrongPython) as caught:
+        require_python(str(python))
+    assert said in str(caught.value)
