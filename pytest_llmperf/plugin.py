@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmperf import fixtures, markers, options
+from pytest_llmperf import fixtures, hookspecs, markers, options
 from pytest_llmperf.fixtures import compare, hardware, load_model, measure
 
 if TYPE_CHECKING:
@@ -26,11 +26,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     options.add_options(parser)
 
 
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks that other plugins may answer."""
+    pluginmanager.add_hookspecs(hookspecs)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers; with ``--llmperf``, begin a run."""
     for line in markers.MARKER_LINES:
         config.addinivalue_line("markers", line)
     try:
+        if options.is_enabled(config):
+            _meet_backends(config)
         settings = options.read_settings(config)
     except options.BadOption as error:
         raise pytest.UsageError(str(error)) from None
@@ -44,6 +51,17 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--llmperf-suite measures: add --llmperf")
     elif config.getoption("llmperf_record") is not None:
         raise pytest.UsageError("--llmperf-record keeps what was measured: add --llmperf")
+
+
+def _meet_backends(config: pytest.Config) -> None:
+    """Make those of other plugins known. Raises UsageError."""
+    from pytest_llmperf.backends import BackendError, register
+
+    for adapters in config.hook.pytest_llmperf_backends():
+        try:
+            register(adapters)
+        except BackendError as error:
+            raise pytest.UsageError(f"pytest_llmperf_backends: {error}") from None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

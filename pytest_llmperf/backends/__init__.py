@@ -17,10 +17,13 @@ from pytest_llmperf.backends.registry import (
     BackendError,
     UnknownBackend,
     UnknownOption,
+    adapter_path,
     backend_names,
+    find_adapter,
     find_backend,
     installed_version,
     read_options,
+    register,
 )
 from pytest_llmperf.backends.timeline import UNKNOWN, Timeline
 
@@ -41,8 +44,11 @@ __all__ = [
     "Timeline",
     "UnknownBackend",
     "UnknownOption",
+    "adapter_path",
     "backend_names",
+    "find_adapter",
     "find_backend",
     "installed_version",
     "read_options",
+    "register",
 ]

@@ -22,6 +22,15 @@ _CLASSES = {
 }
 
 
+ENTRY_POINTS = "pytest_llmperf.backends"
+"""The group in which a package declares its backends: ``name = "module:Class"``."""
+_PROMISED = (
+    *("name", "distribution", "install", "model_format", "default_quantization"),
+    *("options_type", "clock", "import_engine", "load"),
+)
+_registered: dict[str, str] = {}
+
+
 class BackendError(Exception):
     """A backend was named or configured wrongly; the message says what to write instead."""
 
@@ -35,19 +44,74 @@ class UnknownOption(BackendError):
 
 
 def backend_names() -> tuple[str, ...]:
-    """Names of all backends, real engines first."""
-    return tuple(_CLASSES)
+    """Names of all backends: ours, then those of installed packages and plugins."""
+    return tuple(_adapters())
 
 
 def find_backend(name: str) -> Backend:
-    """The adapter called ``name``; imports the adapter, never its engine. Raises UnknownBackend."""
-    if name not in _CLASSES:
+    """The adapter called ``name``; imports the adapter, never its engine.
+
+    Raises UnknownBackend, and BackendError for one of a third party that is not what it must be.
+    """
+    path = _CLASSES.get(name)
+    if path is not None:
+        return find_adapter(path)
+    others = _adapters()
+    if name not in others:
         raise UnknownBackend(
-            f"unknown backend {name!r}{nearest(name, _CLASSES)}; known: {', '.join(_CLASSES)}"
+            f"unknown backend {name!r}{nearest(name, others)}; known: {', '.join(others)}"
         )
-    module, _, class_name = _CLASSES[name].partition(":")
-    adapter: Backend = getattr(importlib.import_module(module), class_name)()
+    adapter = find_adapter(others[name])
+    if adapter.name != name:
+        raise BackendError(
+            f"backend {name!r} is registered as {others[name]}, which calls itself {adapter.name!r}"
+        )
     return adapter
+
+
+def find_adapter(path: str) -> Backend:
+    """The adapter at ``module:Class``. Raises BackendError saying what is wrong with it."""
+    module, _, class_name = path.partition(":")
+    try:
+        adapter: Backend = getattr(importlib.import_module(module), class_name)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise BackendError(
+            f"backend {path} cannot be made: {error}. It must read module:Class, and the module "
+            "must be importable in a fresh interpreter: workers import it, too"
+        ) from error
+    lacking = [each for each in _PROMISED if not hasattr(adapter, each)]
+    if lacking:
+        raise BackendError(f"backend {path} is none: it has no {', '.join(lacking)}")
+    return adapter
+
+
+def adapter_path(backend: Backend) -> str:
+    """Where a worker finds this adapter: ``module:Class``."""
+    return f"{type(backend).__module__}:{type(backend).__qualname__}"
+
+
+def register(adapters: Mapping[str, str]) -> None:
+    """Make backends known in this process, each by its name and ``module:Class``.
+
+    Raises BackendError for a name that is taken by another adapter.
+    """
+    known = _adapters()
+    for name, path in adapters.items():
+        if known.get(name, path) != path:
+            raise BackendError(
+                f"backend {name!r} is {known[name]} already: give {path} another name"
+            )
+        _registered[name] = path
+
+
+def _adapters() -> dict[str, str]:
+    """By name; a package cannot take the name of one of ours."""
+    installed = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    return _CLASSES | {
+        name: path
+        for name, path in ({each.name: each.value for each in installed} | _registered).items()
+        if name not in _CLASSES
+    }
 
 
 def installed_version(backend: Backend) -> str | None:

@@ -21,7 +21,7 @@ from pytest_llmperf.models import ModelFiles
 from pytest_llmperf.worker.peaks import TreeMemory
 from pytest_llmperf.worker.usage import Usage
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of everything in this file; both sides must have the same."""
 
 MAX_FRAME_BYTES = 64 << 20
@@ -44,7 +44,8 @@ class Hello(Message, frozen=True):
 class Load(Message, frozen=True):
     """Host: import this backend's engine and load this model."""
 
-    backend: str
+    adapter: str
+    """The backend's, as ``module:Class``."""
     model: ModelFiles | None
     options: dict[str, OptionValue | list[float]]
     invocation: int

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from pytest_llmperf.backends import AllocatorPeak, EngineFacts
+from pytest_llmperf.backends import AllocatorPeak, EngineFacts, adapter_path
 from pytest_llmperf.child import Undead
 from pytest_llmperf.ending import exit_name
 from pytest_llmperf.hardware.gpu_watch import GpuSnapshot
@@ -151,7 +151,7 @@ def _load(
 ) -> LoadedModel:
     """Have a fresh worker load; ``cached``: the page cache before. Raises WorkerError."""
     message = Load(
-        backend=loading.backend.name,
+        adapter=adapter_path(loading.backend),
         model=loading.files,
         options=msgspec.to_builtins(loading.options),
         invocation=invocation,

@@ -19,7 +19,7 @@ from pytest_llmperf.backends import (
     EngineRefused,
     Request,
     Timeline,
-    find_backend,
+    find_adapter,
     read_options,
 )
 from pytest_llmperf.worker.board import Board, Phase
@@ -94,7 +94,7 @@ class _Worker:
             self._board.phase = Phase.IDLE
 
     def _load(self, message: Load) -> Loaded:
-        backend = find_backend(message.backend)
+        backend = find_adapter(message.adapter)
         self._backend = backend
         clock = backend.clock
         self._board.phase = Phase.IMPORT

@@ -1,0 +1,289 @@
+"""Does a backend keep what the protocol of backends promises? Tests to inherit.
+
+    from pytest_llmperf.contract import BackendContract
+
+    class TestMine(BackendContract):
+        backend = "mine"
+        wrong_option = ("n_thread", "n_threads")
+
+A backend is proved by what its workers do with a small synthetic model; nothing is timed, and
+``--llmperf`` is not needed. GenerationContract is the part that is about tokens alone, for other
+quantizations of a backend that has been proved as a whole.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import psutil
+import pytest
+
+from pytest_llmperf.backends import Request, UnknownOption, find_backend
+from pytest_llmperf.models import ModelSpec
+from pytest_llmperf.worker.errors import EngineNotInstalled, EngineRefusal, WorkerDied, WorkerHung
+from pytest_llmperf.worker.loading import Loading, choose, prepare
+from pytest_llmperf.worker.messages import Generate, Generated
+from pytest_llmperf.worker.pool import LoadedModel, WorkerPool
+
+TIMEOUT_S = 300.0
+_GONE_WITHIN_S = 10.0
+_VOCABULARY = 256
+"""Prompts hold the first tokens only, which every vocabulary has."""
+_NETWORK_GUARD = """
+import os, sys
+
+def _watch(event, arguments):
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        if not str(arguments[1][0]).startswith(("127.", "::1", "localhost")):
+            with open(os.environ["LLMPERF_CONTRACT_CALLS"], "a") as calls:
+                calls.write(f"{arguments[1]}\\n")
+
+sys.addaudithook(_watch)
+"""
+
+
+class GenerationContract:
+    """What is promised of tokens and instants."""
+
+    backend: ClassVar[str]
+    source: ClassVar[str] = "synthetic:llama-15m"
+    quantization: ClassVar[str | None] = None
+    batch: ClassVar[int] = 3
+    """Sequences that it decodes at once, with ``batch_options`` added; 1: it must refuse two."""
+    batch_options: ClassVar[Mapping[str, object]] = {}
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def options(cls) -> Mapping[str, object]:
+        """What the model is loaded with; override it for other options, or several."""
+        return {}
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def pool(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
+        """The workers of a class; each must leave well."""
+        pool = WorkerPool(tmp_path_factory.mktemp("workers"))
+        yield pool
+        pool.close()
+        assert pool.bad_exits == []
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls, pool: WorkerPool, options: Mapping[str, object]) -> LoadedModel:
+        """The model that most tests ask."""
+        return pool.load(cls.loading(options))
+
+    @classmethod
+    def loading(cls, options: Mapping[str, object]) -> Loading:
+        """What is to be loaded."""
+        backend, chosen = choose(cls.backend, options)
+        spec = ModelSpec(cls.source, cls.quantization)
+        return prepare(spec, backend, chosen, timeout_s=TIMEOUT_S)
+
+    @pytest.mark.parametrize(("prompt_tokens", "new_tokens"), [(1, 1), (8, 1), (1, 100), (100, 33)])
+    def test_exactly_the_tokens_asked_for_are_generated(
+        self, model: LoadedModel, prompt_tokens: int, new_tokens: int
+    ) -> None:
+        answer = ask(model, [prompt(prompt_tokens)], new_tokens)
+        assert answer.count == len(answer.token_ids) == new_tokens
+        assert all(0 <= token < model.engine.vocab_size for token in answer.token_ids)
+
+    def test_arrivals_add_up_to_the_tokens(self, model: LoadedModel) -> None:
+        answer = ask(model, [prompt(16)], 48)
+        if answer.chunk_tokens:
+            assert sum(answer.chunk_tokens) == answer.count
+            assert len(answer.chunk_tokens) == len(answer.instants_ns)
+        else:
+            assert len(answer.instants_ns) == answer.count
+
+    def test_instants_grow_and_lie_within_the_request(self, model: LoadedModel) -> None:
+        """The clock is one for all processes of a machine, so that ours brackets the worker's."""
+        asked = time.perf_counter_ns()
+        answer = ask(model, [prompt(32)], 64)
+        answered = time.perf_counter_ns()
+        instants = [asked, answer.started_ns, *answer.instants_ns, answered]
+        assert all(earlier < later for earlier, later in pairwise(instants))
+
+    def test_a_request_fills_the_context_to_the_last_token(self, model: LoadedModel) -> None:
+        room = min(model.engine.context_tokens, 4096)
+        assert ask(model, [prompt(room - 16)], 16).count == 16
+
+    def test_a_request_that_does_not_fit_is_refused_with_the_numbers(
+        self, model: LoadedModel
+    ) -> None:
+        room = model.engine.context_tokens
+        with pytest.raises(EngineRefusal, match=f"{room + 1} tokens asked for, the context holds"):
+            ask(model, [prompt(room - 15)], 16)
+        assert ask(model, [prompt(8)], 2).count == 2, "and lives on"
+
+    def test_nothing_of_an_earlier_request_is_reused(self, model: LoadedModel) -> None:
+        """Greedy decoding answers the same, after itself, after another, after its prefix."""
+        a, b = prompt(64, seed=1), prompt(64, seed=2)
+        first = ask(model, [a], 24).token_ids
+        assert ask(model, [a], 24).token_ids == first
+        other = ask(model, [b], 24).token_ids
+        assert other != first
+        assert ask(model, [a], 24).token_ids == first
+        ask(model, [a[:40]], 8)
+        assert ask(model, [a], 24).token_ids == first
+
+    def test_being_observed_changes_no_token(self, model: LoadedModel) -> None:
+        answers = {
+            observe: ask(model, [prompt(48)], 24, observe=observe).token_ids
+            for observe in _OBSERVED
+        }
+        assert answers["usage"] == answers["memory"] == answers["nothing"]
+
+    def test_a_batch_is_decoded_whole_or_refused(
+        self, pool: WorkerPool, options: Mapping[str, object]
+    ) -> None:
+        count = max(2, self.batch)
+        prompts = [prompt(24, seed=seed) for seed in range(count)]
+        model = pool.load(self.loading({**options, **self.batch_options}))
+        if self.batch < 2:
+            with pytest.raises(EngineRefusal, match=r"2 sequences asked for|batch"):
+                ask(model, prompts, 8)
+            return
+        answer = ask(model, prompts, 8)
+        assert answer.count == 8
+        assert len(answer.token_ids) == 8 * count
+        sequences = [answer.token_ids[index::count] for index in range(count)]
+        assert len({tuple(each) for each in sequences}) == count
+
+
+class BackendContract(GenerationContract):
+    """What is promised of a backend as a whole: its processes, options and package too."""
+
+    wrong_option: ClassVar[tuple[str, str]]
+    """A misspelt option, and the right one."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def calls(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """Where the fresh worker's calls to other machines are noted."""
+        return tmp_path_factory.mktemp("network") / "calls"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def fresh(
+        cls,
+        options: Mapping[str, object],
+        calls: Path,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> Iterator[LoadedModel]:
+        """The same model in another worker, whose connections are watched."""
+        calls.with_name("sitecustomize.py").write_text(_NETWORK_GUARD)
+        pool = WorkerPool(tmp_path_factory.mktemp("fresh"))
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("LLMPERF_CONTRACT_CALLS", str(calls))
+            environment.setenv("PYTHONPATH", str(calls.parent), prepend=os.pathsep)
+            model = pool.load(cls.loading(options))
+        yield model
+        pool.close()
+
+    def test_a_fresh_worker_gives_the_same_tokens(
+        self, model: LoadedModel, fresh: LoadedModel
+    ) -> None:
+        assert ask(fresh, [prompt(64)], 24).token_ids == ask(model, [prompt(64)], 24).token_ids
+
+    def test_no_other_machine_is_called(self, fresh: LoadedModel, calls: Path) -> None:
+        ask(fresh, [prompt(8)], 2)
+        assert not calls.exists(), calls.read_text()
+
+    def test_all_memory_comes_back_when_it_is_unloaded(
+        self, options: Mapping[str, object], tmp_path: Path
+    ) -> None:
+        """Memory belongs to processes: none of the worker's tree may be left."""
+        pool = WorkerPool(tmp_path)
+        model = pool.load(self.loading(options))
+        ask(model, [prompt(16)], 4)
+        family = _family(model)
+        pool.close()
+        assert pool.bad_exits == []
+        assert _left(family) == []
+
+    def test_a_killed_worker_is_told_by_signal_and_phase_and_leaves_nothing(
+        self, options: Mapping[str, object], tmp_path: Path
+    ) -> None:
+        pool = WorkerPool(tmp_path)
+        model = pool.load(self.loading(options))
+        family = _family(model)
+        threading.Timer(0.2, os.kill, (model.worker.pid, signal.SIGKILL)).start()
+        with pytest.raises(WorkerDied, match="SIGKILL"):
+            _ask_for_ever(model)
+        assert _left(family) == []
+
+    def test_a_worker_that_hangs_is_ended_after_its_time(
+        self, options: Mapping[str, object], tmp_path: Path
+    ) -> None:
+        pool = WorkerPool(tmp_path)
+        model = pool.load(self.loading(options))
+        family = _family(model)
+        os.kill(model.worker.pid, signal.SIGSTOP)
+        with pytest.raises(WorkerHung, match="gave no answer for 1 s"):
+            ask(model, [prompt(8)], 2, timeout_s=1.0)
+        assert _left(family) == []
+
+    def test_a_wrong_option_names_the_nearest_right_one(self) -> None:
+        wrong, right = self.wrong_option
+        with pytest.raises(UnknownOption) as caught:
+            choose(self.backend, {wrong: 1})
+        assert f"has no option {wrong!r}, did you mean {right!r}?" in str(caught.value)
+
+    def test_a_missing_package_is_told_with_the_line_that_installs_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        backend = find_backend(self.backend)
+        if backend.distribution is None:
+            pytest.skip(f"{self.backend} needs no package")
+        monkeypatch.setattr(type(backend), "distribution", "no-such-package-for-llmperf")
+        with pytest.raises(EngineNotInstalled) as caught:
+            choose(self.backend, {})
+        assert backend.install in str(caught.value)
+
+
+_OBSERVED: tuple[Literal["nothing", "usage", "memory"], ...] = ("nothing", "usage", "memory")
+
+
+def prompt(tokens: int, seed: int = 0) -> list[int]:
+    """Token ids that are the same for the same seed."""
+    return random.Random(seed).choices(range(_VOCABULARY), k=tokens)  # noqa: S311 - no secret
+
+
+def ask(
+    model: LoadedModel,
+    prompts: list[list[int]],
+    new_tokens: int,
+    *,
+    observe: Literal["nothing", "usage", "memory"] = "usage",
+    timeout_s: float = TIMEOUT_S,
+) -> Generated:
+    """The worker's answer to one request. Raises WorkerError."""
+    request = Request(prompts=prompts, new_tokens=new_tokens)
+    answer = model.worker.ask(Generate(request=request, observe=observe), timeout_s)
+    assert isinstance(answer, Generated)
+    return answer
+
+
+def _ask_for_ever(model: LoadedModel) -> None:
+    while True:
+        ask(model, [prompt(64)], 64)
+
+
+def _family(model: LoadedModel) -> list[psutil.Process]:
+    worker = psutil.Process(model.worker.pid)
+    return [worker, *worker.children(recursive=True)]
+
+
+def _left(family: list[psutil.Process]) -> list[psutil.Process]:
+    """Who of them still runs after a while."""
+    _, alive = psutil.wait_procs(family, timeout=_GONE_WITHIN_S)
+    return [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
