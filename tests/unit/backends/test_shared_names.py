@@ -1,0 +1,51 @@
+"""Do names in shared memory go that nobody needs any more, and no others?"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+
+import pytest
+
+from pytest_llmperf.backends.shared_names import forget_shared_names
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the names")
+SHARED = Path("/dev/shm")
+
+
+def test_what_is_mapped_loses_its_name_and_lives_on() -> None:
+    memory = SharedMemory(create=True, size=4096)
+    try:
+        assert (SHARED / memory.name).exists()
+        forget_shared_names([os.getpid()])
+        assert not (SHARED / memory.name).exists()
+        assert memory.buf is not None
+        memory.buf[0] = 7
+        assert memory.buf[0] == 7
+    finally:
+        (SHARED / memory.name).touch()  # for Python, which unlinks it once more
+        memory.close()
+        memory.unlink()
+
+
+def test_a_semaphore_is_known_though_it_was_mapped_under_another_name() -> None:
+    before = set(SHARED.iterdir())
+    lock = multiprocessing.get_context("spawn").Lock()
+    (name,) = set(SHARED.iterdir()) - before
+    forget_shared_names([os.getpid()])
+    assert not name.exists()
+    with lock:
+        name.touch()  # for Python, which unlinks it once more
+
+
+def test_what_another_process_has_mapped_keeps_its_name() -> None:
+    memory = SharedMemory(create=True, size=4096)
+    try:
+        forget_shared_names([os.getppid()])
+        assert (SHARED / memory.name).exists()
+    finally:
+        memory.close()
+        memory.unlink()
