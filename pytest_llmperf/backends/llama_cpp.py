@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -160,7 +161,7 @@ class LlamaCppEngine(Engine):
 
     def _load_draft(self, path: str, options: LlamaCppOptions) -> ModelDrafter:
         """With the model's own options, but for what depends on its sizes. Raises EngineRefused."""
-        if not os.path.isfile(path):  # noqa: PTH113 - a Path would change what is said of it
+        if not Path(path).is_file():
             raise EngineRefused(f"draft_model={path} is no file: give the path of a GGUF file")
         own = LlamaCppOptions(
             n_ctx=options.n_ctx,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import sys
 import time
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -18,20 +18,43 @@ from pytest_llmperf.backends.protocol import (
     ModelFormat,
     Request,
 )
+from pytest_llmperf.backends.speculation import CAVEAT
+from pytest_llmperf.backends.timeline import Timeline
+from pytest_llmperf.backends.transformers_batching import ContinuousBatching, asks_for_continuous
+from pytest_llmperf.backends.transformers_cache import CacheKind, CacheQuantizer, RequestCaches
+from pytest_llmperf.backends.transformers_compiling import (
+    compiled_graphs,
+    compiling,
+    graph_breaks,
+)
 from pytest_llmperf.backends.transformers_packing import (
     FOUR_BIT,
     Packing,
     quantization_config,
+    require_unpackers,
+    unpacker,
     weight_element_bytes,
+)
+from pytest_llmperf.backends.transformers_placement import (
+    choose_device,
+    computing_device,
+    sharing,
+    where,
+)
+from pytest_llmperf.backends.transformers_speculation import (
+    ChunkStreamer,
+    Speculation,
+    asks_for_speculation,
 )
 from pytest_llmperf.hardware import usable_cores
 from pytest_llmperf.models import ModelFiles
 
 if TYPE_CHECKING:
-    from pytest_llmperf.backends.timeline import Timeline
+    from pytest_llmperf.backends.transformers_cache import CacheUse
 
-
-_ALLOWED = re.compile(r"(?P<device>\d+|cpu)=(?P<size>\d+(\.\d+)?(GiB|MiB|GB|MB))")
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+_TRIAL = Request(prompts=[[1, 2, 3, 4, 5, 6, 7, 8]], new_tokens=4)
+"""What is asked once while loading, where a technique must be seen working."""
 
 
 class TransformersOptions(BackendOptions, frozen=True, kw_only=True):
@@ -48,10 +71,43 @@ class TransformersOptions(BackendOptions, frozen=True, kw_only=True):
     """Have accelerate share the layers among GPUs and RAM; None: all are on ``device``."""
     max_memory: str | None = None
     """What weights may take of each device then: ``0=6GiB, cpu=16GiB``; GPUs by number."""
+    offload_folder: str | None = None
+    """Leave layers beyond ``max_memory`` to the disk; None: refuse that. Safetensors are read
+    where they are, anything else is written to this folder."""
     quantize: Packing | None = None
     """Pack the weights of linear layers while they are loaded; None: as they are in the file."""
     compute_dtype: Literal["bfloat16", "float16", "float32"] | None = None
     """What ``nf4`` and ``fp4`` are multiplied in; None: ``dtype``, bfloat16 if that is auto."""
+    cache_implementation: CacheKind = "dynamic"
+    """``static``: as large as the request from the start; ``quantized``: see ``cache_backend``."""
+    cache_backend: CacheQuantizer | None = None
+    """What quantizes the cache; None: quanto. ``fp8`` takes none of the three options below."""
+    cache_nbits: Literal[2, 4] | None = None
+    """Bits of a cached number; None: 4."""
+    cache_group_size: _Count | None = None
+    """Cached numbers that share a scale; None: 64."""
+    cache_residual_length: _Count | None = None
+    """Generated tokens that wait in full precision until they are quantized together; None: 128."""
+    batching: Literal["continuous"] | None = None
+    """Decode batches as ``generate_batch`` does, with a paged cache; None: as one tensor."""
+    page_size: _Count | None = None
+    """Tokens of a page of that cache; None: 256."""
+    num_blocks: _Count | None = None
+    """Pages of each layer, taken while loading; None: 32."""
+    max_batch_tokens: _Count | None = None
+    """Tokens that a step may compute; None: 8192."""
+    compile: bool = False
+    """Compile the decode step with torch.compile while loading; needs a static cache."""
+    assistant_model: str | None = None
+    """Folder of a smaller model of the same vocabulary, which drafts tokens."""
+    num_assistant_tokens: _Count | None = None
+    """Tokens that it drafts at most for a step; None: 20."""
+    assistant_confidence_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    """Probability below which it drafts no further; None: 0.4."""
+    prompt_lookup_num_tokens: _Count | None = None
+    """Draft so many tokens from where the last ones stood before; None: do not."""
+    max_matching_ngram_size: _Count | None = None
+    """Tokens that must be the same there, at most; None: 2."""
 
 
 class Transformers:
@@ -96,12 +152,17 @@ class TransformersEngine(Engine):
         import transformers
 
         self._torch: Any = torch
+        self._options = options
         torch.set_num_threads(options.num_threads or usable_cores())
-        self._device = _choose_device(torch, options.device)
-        shared = _sharing(options)
+        self._device = choose_device(torch, options.device)
+        shared = sharing(options)
+        require_unpackers(model.path)
         packed = _packed(torch, options, self._device)
+        continuous, drafts = asks_for_continuous(options), asks_for_speculation(options)
+        compiled = compiling(options)
         # Tensor subclasses of quanto cannot be used under inference_mode.
         is_quanto = (options.quantize or "").startswith("quanto")
+        is_quanto |= options.cache_implementation == "quantized"
         self._without_gradients: Any = torch.no_grad if is_quanto else torch.inference_mode
         try:
             loaded = transformers.AutoModelForCausalLM.from_pretrained(
@@ -117,34 +178,77 @@ class TransformersEngine(Engine):
             raise EngineRefused(f"transformers could not load {model.path}: {error}") from error
         self._model: Any = (loaded if packed or shared else loaded.to(self._device)).eval()
         if shared:
-            self._device = self._model.device
-        self._options = options
-        self._generation: Any = transformers.GenerationConfig(
-            do_sample=False, num_beams=1, use_cache=True, eos_token_id=None, pad_token_id=0
+            self._device = computing_device(torch, self._model)
+        self._where = where(self._model, self._device, options)
+        self._model.generation_config = transformers.GenerationConfig(
+            do_sample=False,
+            num_beams=1,
+            use_cache=True,
+            eos_token_id=None,
+            pad_token_id=0,
+            **compiled,
         )
-        self._model.generation_config = self._generation
+        self._caches = RequestCaches(self._model.config, options)
+        self._cache_use: CacheUse | None = None
+        self._speculation = Speculation(self._model, options) if drafts else None
+        self._continuous = self._start_batching() if continuous else None
+        self._try()
+
+    def _start_batching(self) -> ContinuousBatching:
+        try:
+            return ContinuousBatching(self._model, self._options)
+        except ValueError as error:
+            raise EngineRefused(f"batching=continuous: {error}") from error
+
+    def _try(self) -> None:
+        """See a technique at work before anything is measured. Raises EngineRefused."""
+        options = self._options
+        usual = options.cache_implementation == "dynamic" and options.batching is None
+        if usual and self._speculation is None:
+            return
+        try:
+            self.generate(_TRIAL, Timeline(_TRIAL.new_tokens))
+        except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:
+            raise EngineRefused(f"transformers does not generate with these: {error}") from error
+        if not options.compile:
+            return
+        if not compiled_graphs():
+            raise EngineRefused("compile=true, but transformers compiled nothing; its log says why")
+        _log(f"compile: {compiled_graphs()} graphs, {graph_breaks()} breaks")
 
     def facts(self) -> EngineFacts:
         """Describe the engine, with the device, element type and attention really in use."""
-        config = self._model.config
+        config, kernels = self._model.config, unpacker(self._model)
+        drafts = self._speculation
         in_force = msgspec.structs.replace(
             self._options,
             device=str(self._device),
             num_threads=int(self._torch.get_num_threads()),
             attn_implementation=str(config._attn_implementation),
+            **self._caches.in_force,
+            **(drafts.in_force if drafts else {}),
+            **(self._continuous.in_force if self._continuous else {}),
         )
         options = msgspec.to_builtins(in_force)
         options["dtype"] = str(self._model.dtype).removeprefix("torch.")
         return EngineFacts(
             vocab_size=int(self._model.get_input_embeddings().weight.shape[0]),
-            context_tokens=int(getattr(config, "max_position_embeddings", None) or 2**31),
+            context_tokens=self._context_tokens(),
             options=options,
-            build=f"torch {self._torch.__version__}",
-            device=self._where(),
+            build=", ".join(filter(None, (f"torch {self._torch.__version__}", kernels))),
+            batch=1 if drafts else None,
+            batch_remedy="load without what drafts tokens" if drafts else "",
+            device=self._where,
             threads=int(self._torch.get_num_threads()) if self._device.type == "cpu" else None,
             weight_element_bytes=self._weight_element_bytes(),
-            kv_element_bytes=float(self._model.dtype.itemsize),
+            kv_element_bytes=self._kv_element_bytes(),
+            caveats=[CAVEAT] if drafts else [],
         )
+
+    def _context_tokens(self) -> int:
+        trained = getattr(self._model.config, "max_position_embeddings", None)
+        most = int(trained or 2**31)
+        return min(most, self._continuous.cache_tokens) if self._continuous else most
 
     def _weight_element_bytes(self) -> float | None:
         """None: packed in the file already, which tells more."""
@@ -154,24 +258,31 @@ class TransformersEngine(Engine):
             return None
         return float(self._model.dtype.itemsize)
 
-    def _where(self) -> str:
-        """Where the layers are: one device, or ``cpu and gpu``."""
-        places = {str(each) for each in getattr(self._model, "hf_device_map", {}).values()}
-        if "disk" in places:
-            raise EngineRefused(
-                f"max_memory={self._options.max_memory} leaves layers to the disk, which nobody "
-                "would time: allow more"
-            )
-        return "cpu and gpu" if "cpu" in places and len(places) > 1 else str(self._device)
+    def _kv_element_bytes(self) -> float | None:
+        """None: a step of several tokens, and of two models, reads what nobody can tell."""
+        if self._speculation is not None:
+            return None
+        if self._cache_use is not None:
+            return self._cache_use.element_bytes
+        return float(self._model.dtype.itemsize)
 
     def generate(self, request: Request, timeline: Timeline) -> None:
         """Run ``generate``; the streamer receives a step after generate's own copy to the host."""
-        torch = self._torch
+        if self._continuous is not None:
+            self._continuous.generate(request, timeline)
+            return
+        torch, drafts = self._torch, self._speculation
+        if drafts is not None and request.depth:
+            raise EngineRefused(
+                "transformers cannot draft tokens on top of a cache that it got: ask for depth=0"
+            )
         with self._without_gradients():
             inputs = torch.tensor(request.prompts, dtype=torch.long, device=self._device)
             mask = torch.ones_like(inputs)
-            kept = self._read_ahead(inputs[:, : request.depth]) if request.depth else {}
-            streamer = _TimelineStreamer(timeline)
+            extra = drafts.arguments if drafts else self._cache_for(request, inputs)
+            streamer = ChunkStreamer(timeline) if drafts else _TimelineStreamer(timeline)
+            if drafts:
+                drafts.begin()
             self._settle()
             timeline.start()
             self._model.generate(
@@ -179,16 +290,32 @@ class TransformersEngine(Engine):
                 attention_mask=mask,
                 max_new_tokens=request.new_tokens,
                 streamer=streamer,
-                **kept,
+                **extra,
             )
+        if drafts:
+            drafts.report(len(request.prompts[0]), timeline.chunk_tokens)
+        elif "past_key_values" in extra:
+            self._look_into(extra["past_key_values"])
 
-    def _read_ahead(self, inputs: Any) -> dict[str, Any]:
-        """The cache after these tokens, as an argument of ``generate``."""
-        import transformers
-
-        cache = transformers.DynamicCache(config=self._model.config)
-        self._model(inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    def _cache_for(self, request: Request, inputs: Any) -> dict[str, Any]:
+        """The cache as an argument of ``generate``, with the tokens that are read ahead in it."""
+        if not request.depth and self._caches.kind == "dynamic":
+            return {}
+        cache = self._caches.make(request.total_tokens)
+        if request.depth:
+            ahead = inputs[:, : request.depth]
+            self._model(ahead, past_key_values=cache, use_cache=True, logits_to_keep=1)
         return {"past_key_values": cache}
+
+    def _look_into(self, cache: Any) -> None:
+        """Write to the worker's log how much of a cache was quantized."""
+        used = self._caches.use(cache)
+        if used is not None:
+            self._cache_use = used
+            _log(
+                f"cache: {used.quantized_tokens} of {used.tokens} tokens quantized, "
+                f"{used.element_bytes:.3f} bytes a number"
+            )
 
     def _settle(self) -> None:
         """Wait until the device has done everything that was asked before."""
@@ -205,6 +332,10 @@ class TransformersEngine(Engine):
 
     def close(self) -> None:
         """Drop the model, and with it its memory."""
+        if self._speculation is not None:
+            self._speculation.close()
+        if self._continuous is not None:
+            self._continuous.close()
         del self._model
 
 
@@ -244,41 +375,6 @@ def _packed(torch: Any, options: TransformersOptions, device: Any) -> dict[str, 
     }
 
 
-def _sharing(options: TransformersOptions) -> dict[str, Any]:
-    """Arguments of ``from_pretrained`` for several devices. Raises EngineRefused."""
-    if options.device_map is None:
-        if options.max_memory is not None:
-            raise EngineRefused("max_memory needs a device_map: give device_map='auto' too")
-        return {}
-    if options.device != "auto":
-        raise EngineRefused(
-            f"device={options.device} and device_map={options.device_map} contradict each other: "
-            "leave one out"
-        )
-    try:
-        allowed = read_max_memory(options.max_memory) if options.max_memory else None
-    except ValueError as error:
-        raise EngineRefused(str(error)) from None
-    return {"device_map": options.device_map, "max_memory": allowed}
-
-
-def read_max_memory(text: str) -> dict[int | str, str]:
-    """``0=6GiB, cpu=16GiB`` as accelerate takes it. Raises ValueError."""
-    found: dict[int | str, str] = {}
-    for part in text.split(","):
-        match = _ALLOWED.fullmatch(part.strip())
-        if match is None:
-            raise ValueError(f"max_memory {part.strip()!r} is not of the form 0=6GiB, cpu=16GiB")
-        device = match["device"]
-        found[int(device) if device.isdecimal() else device] = match["size"]
-    return found
-
-
-def _choose_device(torch: Any, wanted: str) -> Any:
-    if wanted != "auto":
-        return torch.device(wanted)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+def _log(words: str) -> None:
+    """To the worker's own log."""
+    print(words, file=sys.stderr, flush=True)

@@ -1,8 +1,10 @@
-"""Into what does transformers pack the weights of a model while it loads them, and how small?"""
+"""Into what are the weights of a transformers model packed, by whom, and how small are they?"""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
+from pathlib import Path
 from typing import Any, Literal
 
 from pytest_llmperf.backends.protocol import EngineMissing
@@ -12,6 +14,8 @@ Packing = Literal["nf4", "fp4", "int8", "quanto-int8", "quanto-int4", "torchao-i
 
 FOUR_BIT = ("nf4", "fp4")
 _PACKAGES = {"quanto": "optimum-quanto", "torchao": "torchao"}
+_UNPACKERS = {"gptq": ("gptqmodel", "optimum"), "awq": ("gptqmodel",)}
+"""What transformers needs for a folder that is packed already, by its ``quant_method``."""
 
 
 def package_of(packing: Packing) -> str:
@@ -27,6 +31,26 @@ def missing_for(packing: Packing) -> str:
     except importlib.metadata.PackageNotFoundError:
         return f"{package} is not installed: pip install {package}"
     return ""
+
+
+def require_unpackers(folder: str) -> None:
+    """Before a folder is loaded that was packed by others. Raises EngineMissing."""
+    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    method = str((config.get("quantization_config") or {}).get("quant_method"))
+    for package in _UNPACKERS.get(method, ()):
+        try:
+            importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            raise EngineMissing(
+                f"{folder} is packed with {method}, and {package} is not installed: "
+                "pip install 'pytest-llmperf[gptq]'"
+            ) from None
+
+
+def unpacker(model: Any) -> str:
+    """By which kernels of gptqmodel packed weights are multiplied; empty: by none."""
+    kernels = {type(each).__name__ for each in model.modules() if hasattr(each, "qweight")}
+    return ", ".join(sorted(kernels))
 
 
 def quantization_config(packing: Packing, compute_dtype: Any) -> Any:
@@ -81,7 +105,7 @@ def weight_element_bytes(model: Any) -> float:
         for name, parameter in module.named_parameters(recurse=False):
             if module is head and name == "weight" and is_tied:
                 continue  # counted as the table
-            held += _held_bytes(parameter) + _scales_beside(module, parameter, name)
+            held += held_bytes(parameter) + _scales_beside(module, parameter, name)
             elements += _elements(module, parameter, name)
     return held / elements
 
@@ -92,13 +116,13 @@ def _elements(module: Any, parameter: Any, name: str) -> int:
     return int(parameter.numel())
 
 
-def _held_bytes(tensor: Any) -> int:
+def held_bytes(tensor: Any) -> int:
     """Of a tensor, or of the tensors that a subclass wraps."""
     flatten = getattr(tensor, "__tensor_flatten__", None)
     if flatten is None:
         return int(tensor.numel() * tensor.element_size())
     names, _ = flatten()
-    return sum(_held_bytes(getattr(tensor, name)) for name in names)
+    return sum(held_bytes(getattr(tensor, name)) for name in names)
 
 
 def _scales_beside(module: Any, parameter: Any, name: str) -> int:

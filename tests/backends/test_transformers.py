@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import psutil
 import pytest
 
@@ -50,6 +53,7 @@ def test_accelerate_shares_the_layers_within_what_is_allowed(load: Load) -> None
     ("options", "words"),
     [
         ({"max_memory": "cpu=4GiB"}, "max_memory needs a device_map"),
+        ({"offload_folder": "/tmp"}, "offload_folder needs a device_map"),
         ({"device_map": "auto", "max_memory": "4GiB"}, "'4GiB' is not of the form 0=6GiB, cpu"),
         ({"device_map": "auto", "device": "cpu"}, "contradict each other: leave one out"),
         ({"device_map": "auto", "max_memory": "cpu=1MiB"}, "leaves layers to the disk|offload"),
@@ -60,3 +64,35 @@ def test_sharing_that_means_nothing_is_refused(
 ) -> None:
     with pytest.raises(EngineRefusal, match=words):
         load("transformers", **options)
+
+
+def test_layers_on_the_disk_are_read_from_there_when_that_is_asked_for(
+    load: Load, tmp_path: Path
+) -> None:
+    plain = load("transformers", quantization="F32", device="cpu")
+    model = load(
+        "transformers",
+        quantization="F32",
+        device_map="auto",
+        max_memory="cpu=30MiB",
+        offload_folder=str(tmp_path / "offloaded"),
+    )
+    assert model.engine.device.endswith("disk")
+    assert generate(model, prompt(64), 8).token_ids == generate(plain, prompt(64), 8).token_ids
+
+
+def test_a_disk_that_is_not_needed_is_refused(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(EngineRefusal, match="is not used: all layers fit into"):
+        load(
+            "transformers",
+            device_map="auto",
+            max_memory="cpu=4GiB",
+            offload_folder=str(tmp_path),
+        )
+
+
+def test_flash_attention_without_its_package_is_refused_with_the_reason(load: Load) -> None:
+    if importlib.util.find_spec("flash_attn") is not None:
+        pytest.skip("flash_attn is installed")
+    with pytest.raises(EngineRefusal, match="package for FlashAttention2 doesn't seem to be inst"):
+        load("transformers", attn_implementation="flash_attention_2")
