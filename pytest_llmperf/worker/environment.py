@@ -77,7 +77,8 @@ def worker_environment(user: Mapping[str, str]) -> dict[str, str]:
     """The user's variables less those that would disturb the measurement.
 
     Everything else is kept: device selection, thread counts, proxies, and what a CI runner needs
-    to find the orphans of a job (``RUNNER_TRACKING_ID``).
+    to find the orphans of a job (``RUNNER_TRACKING_ID``). Models are never downloaded: Hugging Face
+    libraries are told so.
     """
     kept = {
         name: value
@@ -86,6 +87,7 @@ def worker_environment(user: Mapping[str, str]) -> dict[str, str]:
     }
     kept["PYTHONUNBUFFERED"] = "1"
     kept["PYTHONSAFEPATH"] = "1"
+    kept.setdefault("HF_HUB_OFFLINE", "1")
     kept.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     kept.setdefault("TOKENIZERS_PARALLELISM", "false")
     kept.setdefault("VLLM_NO_USAGE_STATS", "1")

@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
         message = decode_to_worker(body)
         if isinstance(message, Close):
             worker.close()
-            gc.freeze()  # else the interpreter's end collects among thousands of modules for seconds
+            gc.freeze()  # else the interpreter collects among thousands of modules before it ends
             return 0
         write_frame(outgoing, worker.answer(message))
 

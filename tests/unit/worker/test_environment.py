@@ -57,7 +57,11 @@ def test_set_whatever_the_user_has(name: str, forced: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "default", "users"),
-    [("HF_HUB_DISABLE_TELEMETRY", "1", "0"), ("TOKENIZERS_PARALLELISM", "false", "true")],
+    [
+        ("HF_HUB_OFFLINE", "1", "0"),
+        ("HF_HUB_DISABLE_TELEMETRY", "1", "0"),
+        ("TOKENIZERS_PARALLELISM", "false", "true"),
+    ],
 )
 def test_set_unless_the_user_has_it(name: str, default: str, users: str) -> None:
     assert worker_environment({})[name] == default
