@@ -4,7 +4,7 @@
 
 llama-cpp-python's source package carries llama.cpp. A program is built once, as the Makefile
 builds the wheel but with the tools, and kept in this project's cache folder. On 2 cores llama-bench
-takes about 4 minutes, llama-server about 8. Neither has a web page or fetches anything.
+takes about 4 minutes, llama-server longer. Neither has a web page or fetches anything.
 """
 
 from __future__ import annotations

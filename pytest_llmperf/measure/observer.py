@@ -60,7 +60,7 @@ class Observer:
         if self._watch:
             pid = model.worker.pid
             self._memory = MemoryWatch(pid, model.load_memory, earlier_requests=model.requests)
-            counters = Counters(pid, affinity(), cpu_clock=_tree_cpu_ns)
+            counters = Counters(pid, affinity(), cpu_clock=tree_cpu_ns)
             self._conditions = ConditionsWatch(counters, model.engine.threads)
             self._gpus_before: GpuSnapshot | None = None
             self._began: float | None = None
@@ -144,7 +144,7 @@ def _why_unwatched(model: LoadedModel, *, watch: bool) -> str | None:
     return None
 
 
-def _tree_cpu_ns(pid: int) -> int:
+def tree_cpu_ns(pid: int) -> int:
     """CPU time of the worker and all its children. Raises OSError if the worker is gone."""
     total = process_cpu_ns(pid)
     for each in members(pid)[1:]:

@@ -7,6 +7,7 @@ from pytest_llmperf.gate.pair import PairResult
 from pytest_llmperf.gate.past import SEEDED_SESSIONS
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.measure import Measurement
 from pytest_llmperf.report import words
 from pytest_llmperf.report.result import CheckResult, JudgedMeasurement
 
@@ -34,7 +35,8 @@ def block(judged: JudgedMeasurement, hardware: Hardware, *, named: bool) -> str:
     ]
     lines.append(_row("machine", words.machine(hardware)))
     lines.append(_row("state", " · ".join(_state(judged))))
-    lines += [_row("confirmed", text) for text in _confirmed(broken, regressed)]
+    again = _again(judged.measurement)
+    lines += [_row("confirmed", text) for text in _confirmed(broken, regressed, again)]
     lines += _baselines(judged.pairs)
     if broken:
         lines += [_row("unjudged", reason) for reason in judged.reasons]
@@ -145,21 +147,31 @@ def _value(judged: JudgedMeasurement, check: CheckResult) -> str:
     return f"{value} ({spread})"
 
 
-def _confirmed(broken: list[CheckResult], regressed: list[PairResult]) -> list[str]:
+def _again(measurement: Measurement) -> tuple[str, str]:
+    """Who looked a second time: one, and several of them."""
+    if measurement.engine.server == "met":
+        return "by the same server, asked again", "by the same server, asked {} times more"
+    return "in a fresh process", "in {} fresh processes"
+
+
+def _confirmed(
+    broken: list[CheckResult], regressed: list[PairResult], again: tuple[str, str]
+) -> list[str]:
     """What fresh processes saw: the first of them of budgets, all of what regressed."""
-    again = [
+    one, several = again
+    seen_again = [
         words.labelled(check.metric, check.confirmed, check.percentile)
         for check in broken
         if check.confirmed is not None
     ]
-    rows = [f"in a fresh process: {', '.join(again)}"] if again else []
+    rows = [f"{one}: {', '.join(seen_again)}"] if seen_again else []
     for pair in regressed:
         seen = pair.confirmed
         if not seen:
             continue
-        where = "a fresh process" if len(seen) == 1 else f"{len(seen)} fresh processes"
+        where = one if len(seen) == 1 else several.format(len(seen))
         which = f"{BY_NAME[pair.key.metric].label} " if len(regressed) > 1 else ""
-        rows.append(f"in {where}: {which}{', '.join(map(words.number, seen))}")
+        rows.append(f"{where}: {which}{', '.join(map(words.number, seen))}")
     return rows
 
 

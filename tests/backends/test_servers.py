@@ -36,7 +36,7 @@ HERE = Path(__file__).parent
 PLAN = Plan(samples=5, time_budget_s=30, timeout_s=60)
 REAL = [
     pytest.param(
-        {"server": "llama-server", "command": LLAMA_SERVER, "command_loads": "gguf"},
+        {"command": LLAMA_SERVER, "command_loads": "gguf", "threads": 1},
         marks=[pytest.mark.engine, needs_llama_server],
         id="llama-server",
     ),
@@ -171,6 +171,20 @@ def test_nothing_is_left_when_the_worker_is_killed(
     finally:
         pool.close()
     assert psutil.wait_procs(family, timeout=5)[1] == []
+
+
+@pytest.mark.engine
+@needs_llama_server
+def test_llama_server_gives_the_tokens_of_llama_cpp_in_the_worker(load: Load) -> None:
+    """Rounding can tip a near tie of random weights; another prompt would agree nowhere."""
+    served = load("openai", command=LLAMA_SERVER, command_loads="gguf", threads=1)
+    called = load("llama-cpp", n_ctx=256)
+    same = []
+    for seed in range(8):
+        theirs = generate(served, prompt(32, seed), 8).token_ids
+        ours = generate(called, prompt(32, seed), 8).token_ids
+        same.append(all(told in {UNKNOWN, own} for told, own in zip(theirs, ours, strict=True)))
+    assert sum(same) >= 6, same
 
 
 @pytest.mark.engine
