@@ -47,7 +47,8 @@ class PlannedEngine(msgspec.Struct, frozen=True, kw_only=True):
     """Of a model in a quantization for a load on devices."""
     can_split: bool = False
     """Whether some of the layers can be on GPUs and others not."""
-    needs_gpu: bool = False
+    all_on_gpus: bool = False
+    """Where there are GPUs, none of the layers is anywhere else."""
     cpu_only: bool = False
 
 
@@ -80,7 +81,7 @@ def _in_vllm(size: ModelSize, quantization: str, load: Load, devices: Devices) -
         size,
         load,
         element_bytes=_ACTIVATION_BYTES.get(quantization, 2.0),
-        tensor_parallel=max(1, devices.gpus),
+        tensor_parallel=devices.gpus,
     )
 
 
@@ -131,7 +132,7 @@ ENGINES = {
             known=("F32", "BF16"),
             size=_in_one_type,
             footprint=_in_vllm,
-            needs_gpu=True,
+            all_on_gpus=True,
         ),
     )
 }

@@ -55,10 +55,10 @@ def place(
             preflight=preflight(footprint, room),
         )
 
-    if not shares and not engine.needs_gpu:
+    if not shares:
         return on(0)
     whole = on(all_layers)
-    if whole.preflight.fit is Fit.YES or engine.needs_gpu:
+    if whole.preflight.fit is Fit.YES or engine.all_on_gpus:
         return whole
     if room.is_shared:  # layers that move within one pool change nothing
         return whole

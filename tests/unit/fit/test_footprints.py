@@ -8,7 +8,7 @@ import pytest
 from pytest_llmperf.fit.devices import Devices
 from pytest_llmperf.fit.footprint import Footprint, Interval, Share, total
 from pytest_llmperf.fit.load import Load
-from pytest_llmperf.fit.model_size import TorchStyle
+from pytest_llmperf.fit.model_size import TorchStyle, scaled
 from pytest_llmperf.fit.onnxruntime import onnxruntime_footprint
 from pytest_llmperf.fit.transformers import CONVERTED, transformers_footprint
 from pytest_llmperf.fit.vllm import UNMEASURED, vllm_footprint
@@ -143,6 +143,29 @@ def test_vllm_divides_weights_and_key_heads(gpus: int, divided: int) -> None:
     assert shares[0].weights.low == pytest.approx(WEIGHTS / gpus, abs=1)
     assert shares[0].cache == 1008 * PER_TOKEN // divided  # whole blocks of 16 tokens
     assert UNMEASURED in footprint.notes
+
+
+@pytest.mark.parametrize(
+    ("weights_mib", "cache_mib", "peak_mib"),
+    [
+        (309, 76, 1825),  # llama-160m, of 2048 tokens; the model compiled: 1840
+        (309, 76, 1840),
+        (283, 17, 1783),  # the others are those of benchmarks/footprint_cases.py: qwen2
+        (715, 130, 2641),  # llama-wide, four sequences
+        (475, 51, 2164),  # mistral in float32
+        (2098, 46, 5409),  # tinyllama-1.1b
+        (471, 17, 2151),  # llama-128k
+    ],
+)
+def test_vllm_on_a_cpu_takes_what_was_seen(weights_mib: int, cache_mib: int, peak_mib: int) -> None:
+    """Peaks of the worker, its executor and its tracker, added."""
+    size = model()
+    scale = weights_mib * MIB / size.weights.total
+    footprint = vllm_footprint(scaled(size, scale), LOAD, tensor_parallel=0)
+    (ram,) = footprint.shares
+    assert ram.cache == 1024 * PER_TOKEN  # whole blocks of 128 tokens
+    assert UNMEASURED not in footprint.notes
+    assert (peak_mib - cache_mib) * MIB in ram.weights + ram.overhead
 
 
 def test_onnxruntime_keeps_the_whole_context_from_the_start() -> None:

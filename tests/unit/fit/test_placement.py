@@ -66,10 +66,14 @@ def test_onnxruntime_stays_on_the_cpu() -> None:
     assert place(ENGINES["onnxruntime"], SIZE, "INT4", LOAD, room(16 * 1024)).where == "CPU"
 
 
-def test_vllm_needs_a_gpu() -> None:
-    found = place(ENGINES["vllm"], SIZE, "BF16", LOAD, Room(name="test", ram=64 * GIB))
+def test_vllm_is_on_gpus_alone_where_there_are_any() -> None:
+    without = place(ENGINES["vllm"], SIZE, "BF16", LOAD, Room(name="test", ram=64 * GIB))
+    assert without.preflight.fit is Fit.YES
+    assert [share.device for share in without.footprint.shares] == ["ram"]
+    small = Room(name="test", ram=64 * GIB, vram=(GIB,))
+    found = place(ENGINES["vllm"], SIZE, "BF16", LOAD, small)
     assert found.preflight.fit is Fit.NO
-    assert "has none" in found.preflight.text
+    assert found.where == without.where.replace("CPU", "GPU")
 
 
 def test_unequal_gpus_take_in_proportion() -> None:
