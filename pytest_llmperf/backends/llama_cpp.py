@@ -93,6 +93,19 @@ class LlamaCppOptions(BackendOptions, frozen=True, kw_only=True):
     max_ngram_size: _Count | None = None
     """Tokens that must be the same there, at most; None: 2."""
 
+    def of_draft(self) -> LlamaCppOptions:
+        """What of these holds for the model that drafts."""
+        return LlamaCppOptions(
+            n_ctx=self.n_ctx,
+            n_batch=self.n_batch,
+            n_ubatch=self.n_ubatch,
+            n_threads=self.n_threads,
+            n_threads_batch=self.n_threads_batch,
+            flash_attn=self.flash_attn,
+            use_mmap=self.use_mmap,
+            n_gpu_layers=self.n_gpu_layers,
+        )
+
 
 class LlamaCpp:
     """The llama.cpp backend."""
@@ -160,19 +173,10 @@ class LlamaCppEngine(Engine):
         return Speculation(self._sequences, drafter, most)
 
     def _load_draft(self, path: str, options: LlamaCppOptions) -> ModelDrafter:
-        """With the model's own options, but for what depends on its sizes. Raises EngineRefused."""
+        """Load the model that drafts. Raises EngineRefused."""
         if not Path(path).is_file():
             raise EngineRefused(f"draft_model={path} is no file: give the path of a GGUF file")
-        own = LlamaCppOptions(
-            n_ctx=options.n_ctx,
-            n_batch=options.n_batch,
-            n_ubatch=options.n_ubatch,
-            n_threads=options.n_threads,
-            n_threads_batch=options.n_threads_batch,
-            flash_attn=options.flash_attn,
-            use_mmap=options.use_mmap,
-            n_gpu_layers=options.n_gpu_layers,
-        )
+        own = options.of_draft()
         model = load_model(self._lib, path, own)
         vocab_size = self._vocabulary_of(model)
         if vocab_size != self._vocab_size:

@@ -7,10 +7,14 @@ order). What a process itself takes was measured: docs/benchmarks.md.
 
 from __future__ import annotations
 
+import msgspec
+
 from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
 from pytest_llmperf.fit.footprint import NOTHING, RAM, Footprint, Interval, Share
 from pytest_llmperf.fit.load import Load
 from pytest_llmperf.fit.model_size import ModelSize
+from pytest_llmperf.fit.size_of_files import size_of_files
+from pytest_llmperf.models import ModelSpec, resolve
 from pytest_llmperf.models.layers import LlamaContext, llama_cpp_bytes
 from pytest_llmperf.models.weights import Weights
 
@@ -41,9 +45,42 @@ def llama_cpp_footprint(
     """Footprint of a model, its layers on GPUs divided into ``shares``; none: all on the CPU.
 
     ``load``: the work to come, which decides how much of its buffers a CPU touches; None: any.
-    ``repacked``: the types that the CPU copies. Raises UnsupportedModel for a cache that llama.cpp
-    would refuse.
+    ``repacked``: the types that the CPU copies. The model that drafts is counted in. Raises
+    UnsupportedModel for a cache that llama.cpp would refuse, ModelError for such a draft model.
     """
+    alone = _of_one_model(size, options, shares, load, repacked)
+    if options.draft_model is None:
+        return alone
+    draft = size_of_files(resolve(ModelSpec(options.draft_model), "gguf"))
+    beside = _of_one_model(draft, options.of_draft(), shares, load, repacked, is_first=False)
+    together = (_together(each, beside.on(each.device)) for each in alone.shares)
+    return msgspec.structs.replace(
+        alone, shares=tuple(together), notes=tuple(dict.fromkeys((*alone.notes, *beside.notes)))
+    )
+
+
+def _together(one: Share, other: Share) -> Share:
+    """What one device holds of both models."""
+    return Share(
+        device=one.device,
+        weights=one.weights + other.weights,
+        copies=one.copies + other.copies,
+        cache=one.cache + other.cache,
+        compute=one.compute + other.compute,
+        overhead=one.overhead + other.overhead,
+    )
+
+
+def _of_one_model(
+    size: ModelSize,
+    options: LlamaCppOptions,
+    shares: tuple[float, ...],
+    load: Load | None,
+    repacked: frozenset[str],
+    *,
+    is_first: bool = True,
+) -> Footprint:
+    """``is_first``: what a process takes anyway is counted with it."""
     context = context_of(options)
     weights, layers = size.weights, size.layers
     count = len(weights.layers)
@@ -59,7 +96,7 @@ def llama_cpp_footprint(
         copies=_copied(weights, first, repacked) if options.use_mmap else 0,
         cache=sum(caches[:first]),
         compute=_touched(size, context, options, load),
-        overhead=_process(size),
+        overhead=_process(size, is_first=is_first),
     )
     gpus = (
         Share(
@@ -67,7 +104,7 @@ def llama_cpp_footprint(
             weights=Interval.around(moved * share, weights.doubt),
             cache=round(sum(caches[first:]) * share),
             compute=_reserved(size, context, options),
-            overhead=_CUDA_CONTEXT,
+            overhead=_CUDA_CONTEXT if is_first else NOTHING,
         )
         for index, share in enumerate(shares if moves_output else ())
         if share
@@ -98,9 +135,10 @@ def _copied(weights: Weights, first: int, repacked: frozenset[str]) -> int:
     return round(sum(each for name, each in weights.types.items() if name in repacked) * share)
 
 
-def _process(size: ModelSize) -> Interval:
+def _process(size: ModelSize, *, is_first: bool) -> Interval:
     vocab = size.layers.vocab if size.layers else 0
-    return _PROCESS + Interval(_TOKEN.low * vocab, _TOKEN.high * vocab)
+    own = _PROCESS if is_first else NOTHING
+    return own + Interval(_TOKEN.low * vocab, _TOKEN.high * vocab)
 
 
 def _reserved(size: ModelSize, context: LlamaContext, options: LlamaCppOptions) -> Interval:

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from pytest_llmperf.backends import Request
+from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
 from pytest_llmperf.backends.llama_drafts import agreeing
+from pytest_llmperf.fit.footprint import RAM
+from pytest_llmperf.fit.llama_cpp import llama_cpp_footprint
+from pytest_llmperf.fit.size_of_files import size_of_files
 from pytest_llmperf.models import ModelSpec, resolve
 from pytest_llmperf.worker.errors import EngineRefusal
 from pytest_llmperf.worker.messages import Generated
@@ -141,3 +145,16 @@ def test_a_draft_agrees_up_to_its_first_mistake(
     draft: list[int], choices: list[int], right: int
 ) -> None:
     assert agreeing(draft, choices) == right
+
+
+@pytest.mark.engine
+def test_the_model_that_drafts_is_counted_in_before_the_load() -> None:
+    files = resolve(ModelSpec("synthetic:llama-15m", "Q8_0"), "gguf")
+    size = size_of_files(files)
+    alone = llama_cpp_footprint(size, LlamaCppOptions(n_ctx=512, type_k="f32")).on(RAM)
+    drafting = LlamaCppOptions(n_ctx=512, type_k="f32", draft_model=files.path)
+    both = llama_cpp_footprint(size, drafting).on(RAM)
+    assert both.weights.low == 2 * alone.weights.low
+    assert both.compute.low == 2 * alone.compute.low
+    assert alone.cache < both.cache < 2 * alone.cache  # the one that drafts keeps f16
+    assert alone.overhead.low < both.overhead.low < 2 * alone.overhead.low
