@@ -1,6 +1,7 @@
 """Does decoding through llama-server's interface lose anything against llama.cpp in the worker?
 
-    python benchmarks/parity_llama_server.py [--quick] [--pairs N] [--model TEXT] [--json FILE]
+    python benchmarks/parity_llama_server.py [--quick] [--pairs N] [--threads N] [--model TEXT]
+        [--json FILE]
 
 A pair is two fresh workers, one after the other, every other pair the other way round: `openai`,
 which starts llama-server and reads its stream, and `llama-cpp`, which calls the same llama.cpp
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -61,7 +63,7 @@ CASES = (
 WORKLOAD = Workload(prompt_tokens=64, new_tokens=65)
 
 
-def through_server(case: Case, program: Path) -> Loading:
+def through_server(case: Case, program: Path, threads: int) -> Loading:
     """The ``openai`` backend with its own llama-server."""
     same = f"--batch-size {BATCH} --ubatch-size {MICRO_BATCH} --flash-attn on"
     options = {
@@ -70,18 +72,18 @@ def through_server(case: Case, program: Path) -> Loading:
         "command_loads": "gguf",
         "arguments": same,
         "context_tokens": CONTEXT,
-        "threads": usable_cores(),
+        "threads": threads,
     }
     return loading(case.spec, "openai", options)
 
 
-def in_process(case: Case) -> Loading:
+def in_process(case: Case, threads: int) -> Loading:
     """The ``llama-cpp`` backend with the same settings."""
     options = {
         "n_ctx": CONTEXT,
         "n_batch": BATCH,
         "n_ubatch": MICRO_BATCH,
-        "n_threads": usable_cores(),
+        "n_threads": threads,
         "flash_attn": "on",
     }
     return loading(case.spec, "llama-cpp", options)
@@ -92,13 +94,13 @@ def decode_tps(sample: Sample) -> float | None:
     return sample.decode_tps
 
 
-def run(benchmark: Benchmark, case: Case, program: Path, pairs: int, folder: Path) -> None:
+def run(benchmark: Benchmark, case: Case, arms: Sequence[Loading], pairs: int) -> None:
     """Compare one model both ways."""
-    arms = [
-        in_fresh_worker(folder, what, WORKLOAD, REPEATS, decode_tps)
-        for what in (through_server(case, program), in_process(case))
-    ]
-    comparison = compare(pairs, *arms)
+    with tempfile.TemporaryDirectory(prefix="llmperf-bench-") as folder:
+        comparison = compare(
+            pairs,
+            *(in_fresh_worker(Path(folder), arm, WORKLOAD, REPEATS, decode_tps) for arm in arms),
+        )
     served, called = comparison.medians
     ratio = comparison.ratio
     a_token_ms = 1e3 / served - 1e3 / called
@@ -121,6 +123,7 @@ def main() -> int:
     """Print the table; the exit code is 1 when a target is missed, 2 when nothing compares."""
     parser = option_parser(__doc__)
     parser.add_argument("--pairs", type=int, help="default 8; with --quick 2")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: all cores")
     parser.add_argument("--model", default="", help="only the cases whose name contains this")
     options = parser.parse_args()
     assert __doc__ is not None
@@ -132,12 +135,16 @@ def main() -> int:
         return 2
     build = describe(binding_libraries())
     benchmark.note("engine", f"llama.cpp with ggml {build.ggml} in both: {build.system}")
+    benchmark.note("threads", f"{options.threads} threads in both")
     benchmark.head("tok/s:23", "served:8", "called:8", "ratio (quartiles):21", "ms:7", "target:11")
     pairs = options.pairs or (2 if options.quick else 8)
-    with tempfile.TemporaryDirectory(prefix="llmperf-bench-") as folder:
-        for case in CASES:
-            if options.model in case.label and (case.is_quick or not options.quick):
-                run(benchmark, case, program, pairs, Path(folder))
+    for case in CASES:
+        if options.model in case.label and (case.is_quick or not options.quick):
+            arms = (
+                through_server(case, program, options.threads),
+                in_process(case, options.threads),
+            )
+            run(benchmark, case, arms, pairs)
     return benchmark.finish()
 
 
