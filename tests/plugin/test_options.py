@@ -205,20 +205,21 @@ def test_a_baseline_is_the_same_in_whatever_interpreter_the_engine_runs(
     llmperf(ONE).assert_outcomes(passed=1)  # by three sessions; two would be no baseline
 
 
+@pytest.mark.parametrize("engine", ["vllm", "exllamav2"])
 def test_an_engine_that_has_an_interpreter_of_its_own_is_not_asked_for_here(
-    llmperf: Run, pytester: pytest.Pytester
+    engine: str, llmperf: Run, pytester: pytest.Pytester
 ) -> None:
     """Not installed, or not in that environment: the second is for its worker to say."""
-    source = """
-@pytest.mark.requires(backend="vllm")
+    source = f"""
+@pytest.mark.requires(backend="{engine}")
 def test_required(load_model):
-    load_model("synthetic:llama-15m", backend="vllm")
+    load_model("synthetic:llama-15m", backend="{engine}")
 """
     result = llmperf(source, "-rs")
-    result.stdout.fnmatch_lines(["*backend vllm is not installed: pip install vllm, in an env*"])
+    result.stdout.fnmatch_lines([f"*backend {engine} is not installed: pip install {engine}, in*"])
     python = another_python(pytester.path)
-    result = llmperf(source, "-rs", f"--llmperf-python=vllm={python}")
-    result.stdout.fnmatch_lines(["*cannot import vllm: No module named 'vllm'*"])
+    result = llmperf(source, "-rs", f"--llmperf-python={engine}={python}")
+    result.stdout.fnmatch_lines([f"*cannot import {engine}: No module named '{engine}'*"])
 
 
 def test_an_interpreter_that_cannot_run_a_worker_fails_the_test(
