@@ -23,6 +23,8 @@ class KnownServer:
     """What to do where it is not installed."""
     modules: tuple[str, ...] = ()
     """What its Python has to have."""
+    distribution: str | None = None
+    """The package whose version is told, where the server tells none."""
 
 
 KNOWN = {
@@ -40,6 +42,7 @@ KNOWN = {
         model_format="gguf",
         remedy="pip install 'llama-cpp-python[server]'",
         modules=("llama_cpp", "fastapi", "uvicorn"),
+        distribution="llama-cpp-python",
     ),
     "vllm": KnownServer(
         command="{python} -m vllm.entrypoints.openai.api_server --model {model} --host {host} "

@@ -32,7 +32,7 @@ from pytest_llmperf.backends.protocol import (
     ModelFormat,
     Request,
 )
-from pytest_llmperf.backends.server_api import MET_CAVEAT, NoAnswer, ServerApi
+from pytest_llmperf.backends.server_api import MET_CAVEAT, NoAnswer, ServerApi, held_back
 from pytest_llmperf.backends.timeline import UNKNOWN
 from pytest_llmperf.models import ModelFiles
 
@@ -252,6 +252,9 @@ class OllamaEngine(Engine):
         ):
             if told != ours:
                 timeline.reject(f"{ours} {what}, but ollama counts {told}")
+        trouble = held_back(timeline.instants_ns, timeline.chunk_tokens)
+        if trouble is not None:
+            timeline.reject(trouble)
         if last.prompt_eval_duration is not None and last.eval_duration is not None:
             prefill_s, decode_s = last.prompt_eval_duration / 1e9, last.eval_duration / 1e9
             self._timings = EngineTimings(

@@ -6,6 +6,7 @@ counted as the server itself counts them (openai_stream.py); what cannot be coun
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -26,7 +27,13 @@ from pytest_llmperf.backends.protocol import (
     ModelFormat,
     Request,
 )
-from pytest_llmperf.backends.server_api import MET_CAVEAT, NoAnswer, ServerApi, event_data
+from pytest_llmperf.backends.server_api import (
+    MET_CAVEAT,
+    NoAnswer,
+    ServerApi,
+    event_data,
+    held_back,
+)
 from pytest_llmperf.backends.server_process import (
     HOST,
     SHORT_WHILE_S,
@@ -216,6 +223,10 @@ class OpenAIEngine(Engine):
                 continue
             if told:
                 return f"{name} {told}"
+        package = KNOWN[self._options.server].distribution
+        started_in_ours = self._options.command is None and self._options.python is None
+        if self._process is not None and started_in_ours and package is not None:
+            return f"{name} {importlib.metadata.version(package)}"
         return f"{name} of unknown version"
 
     def _try(self, vocab_size: int) -> list[str]:
@@ -280,7 +291,9 @@ class OpenAIEngine(Engine):
                 self._process.check(SHORT_WHILE_S)
             raise EngineEnded(str(error)) from None
         self._timings = tally.own_times
-        trouble = tally.trouble(len(prompt))
+        trouble = tally.trouble(len(prompt)) or held_back(
+            timeline.instants_ns, timeline.chunk_tokens
+        )
         if trouble is not None:
             timeline.reject(trouble)
 

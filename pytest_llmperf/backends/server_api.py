@@ -1,15 +1,15 @@
 """How are a server's pages asked for and its streams read, without ever telling its key?
 
 httpx carries the requests: one connection, no proxy, no retries, no time limit for an answer (the
-host of the worker has one). The tokens of everything that one read returned were available
-together; so much of a stream is handed on at once.
+host of the worker has one). A stream is handed on in the parts in which it was sent, each as soon
+as it is here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -28,6 +28,8 @@ MET_CAVEAT = (
 _CONNECT_S = 5.0
 _PAGE_S = 10.0
 """How long a page may take that is no stream of tokens."""
+_FEW_TOKENS = 8
+_AT_ONCE_NS = 1_000_000
 _QUOTED = 160
 """Characters of a server's own words that are quoted."""
 
@@ -120,7 +122,7 @@ class Stream:
         self._api, self._request = api, request
 
     def lines(self) -> Iterator[list[bytes]]:
-        """Send it; the whole lines that each read brought. Raises EngineRefused, EngineEnded."""
+        """Send it; the whole lines that each part brought. Raises EngineRefused, EngineEnded."""
         rest = b""
         with self._api.sent(self._request) as answer:
             for part in answer.iter_raw():
@@ -128,6 +130,26 @@ class Stream:
                 yield [line for line in whole if line.strip()]
         if rest.strip():
             yield [rest]
+
+
+def held_back(instants_ns: Sequence[int], chunk_tokens: Sequence[int]) -> str | None:
+    """Why a stream tells no speed: most of it came with the first token; None: it does.
+
+    A proxy that buffers does this, and a server that lets TCP collect small packets (Nagle's
+    algorithm, which waits some 40 ms for an acknowledgement). Of a few tokens nothing is said.
+    """
+    tokens = sum(chunk_tokens)
+    first = sum(
+        chunk
+        for instant, chunk in zip(instants_ns, chunk_tokens, strict=False)
+        if instant <= instants_ns[0] + _AT_ONCE_NS
+    )
+    if tokens < _FEW_TOKENS or 2 * first <= tokens:
+        return None
+    return (
+        f"{first} of {tokens} tokens came at once: the stream is held back on its way, by a proxy "
+        "or by TCP, and tells no times of tokens"
+    )
 
 
 def event_data(lines: list[bytes]) -> list[bytes]:

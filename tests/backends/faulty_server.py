@@ -21,6 +21,7 @@ FAULT = sys.argv[2]
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = FAULT != "held-back"
 
     def do_GET(self) -> None:
         if self.path == "/health":

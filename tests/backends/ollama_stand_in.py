@@ -23,6 +23,7 @@ loaded: set[str] = set()
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         pages: dict[str, object] = {

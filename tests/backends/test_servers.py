@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
 import signal
 import socket
@@ -194,6 +195,7 @@ def test_llama_cpp_pythons_server_cannot_be_counted_and_says_so(load: Load) -> N
     assert seen.invalid is not None
     assert seen.invalid.startswith("the server takes no prompt of token ids as we send it")
     assert set(seen.metrics) == {"load", "ram", "ram_anon"}
+    assert model.version == f"llama-cpp-server {importlib.metadata.version('llama-cpp-python')}"
 
 
 def test_a_server_that_is_started_ends_with_its_worker(tmp_path: Path) -> None:
@@ -209,6 +211,13 @@ def test_a_server_that_is_started_ends_with_its_worker(tmp_path: Path) -> None:
 def prompt_of(tokens: int) -> list[int]:
     """Token ids for a server that knows a hundred of them."""
     return [each % 100 for each in prompt(tokens)]
+
+
+def test_a_stream_that_tcp_holds_back_is_invalid(load: Load) -> None:
+    """Nagle's algorithm on the server's side: all but the first packet wait for 40 ms."""
+    answer = generate(load("openai", command=faulty("held-back")), prompt_of(9), 8)
+    assert answer.rejected is not None
+    assert "the stream is held back on its way" in answer.rejected
 
 
 def test_parts_of_several_tokens_are_chunks(load: Load) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pytest_llmperf.backends import UNKNOWN
 from pytest_llmperf.backends.openai_stream import Tally
 from pytest_llmperf.backends.protocol import EngineEnded
-from pytest_llmperf.backends.server_api import event_data
+from pytest_llmperf.backends.server_api import event_data, held_back
 
 
 def part(*ids: int, **more: object) -> bytes:
@@ -109,6 +109,28 @@ def test_both_kinds_of_own_clocks_are_read() -> None:
 def test_what_is_no_completion_ends_the_request(data: bytes, why: str) -> None:
     with pytest.raises(EngineEnded, match=why):
         Tally().take([data])
+
+
+@pytest.mark.parametrize(
+    ("chunks", "gap_ms", "at_once"),
+    [
+        ([7, 1], 5.0, 7),
+        ([12, 11], 5.0, 12),
+        ([1] * 8, 0.05, 8),
+        ([4, 4], 5.0, None),
+        ([1] * 64, 0.6, None),
+        ([6, 1], 5.0, None),
+        ([], 5.0, None),
+    ],
+)
+def test_a_stream_of_which_most_comes_at_once_tells_no_times(
+    chunks: list[int], gap_ms: float, at_once: int | None
+) -> None:
+    instants = [round(place * gap_ms * 1e6) for place in range(len(chunks))]
+    told = held_back(instants, chunks)
+    assert (told is None) is (at_once is None)
+    if told is not None:
+        assert told.startswith(f"{at_once} of {sum(chunks)} tokens came at once: ")
 
 
 def test_only_the_data_of_events_is_read() -> None:
