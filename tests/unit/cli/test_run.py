@@ -42,7 +42,7 @@ def test_json_has_the_numbers_and_what_limits_them(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "said"),
     [
-        (["--backend", "lama"], 2, "unknown backend 'lama', did you mean 'llama-cpp'?"),
+        (["--backend", "llamacpp"], 2, "unknown backend 'llamacpp', did you mean 'llama-cpp'?"),
         (["-o", "decode_tsp=5"], 2, "has no option 'decode_tsp', did you mean 'decode_tps'?"),
         (["-o", "n_ctx=many"], 2, "n_ctx"),
         (["--new-tokens", "0"], 2, "new_tokens must be a whole number of at least 1, not 0"),
