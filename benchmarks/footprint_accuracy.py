@@ -29,9 +29,9 @@ from paired import Benchmark, Target, option_parser
 from worker_arm import loading, send
 
 from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
-from pytest_llmperf.fit.before_load import footprint_of
 from pytest_llmperf.fit.footprint import Interval
 from pytest_llmperf.fit.load import Load
+from pytest_llmperf.fit.of_options import footprint_of
 from pytest_llmperf.fit.size_of_files import size_of_files, with_traffic
 from pytest_llmperf.fit.speed import Part, efficiency_of, expected_speed
 from pytest_llmperf.hardware.calibration import calibrate_cpu

@@ -9,6 +9,7 @@ from pathlib import Path
 from pytest_llmperf.backends import BackendOptions
 from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
 from pytest_llmperf.backends.transformers import TransformersOptions
+from pytest_llmperf.backends.vllm import VllmOptions
 from pytest_llmperf.fit.devices import shares_of
 from pytest_llmperf.fit.room import Room
 
@@ -24,15 +25,16 @@ def gpu_shares(options: BackendOptions, room: Room) -> tuple[float, ...]:
         return ()
     match options:
         case LlamaCppOptions(n_gpu_layers=0) | TransformersOptions(device="cpu"):
-            return ()
+            pass
         case LlamaCppOptions():
             return shares_of(room) if _has("llama_cpp", _LLAMA_CPP) else ()
         case TransformersOptions(device_map=str()):
             return shares_of(room) if _has("torch", _TORCH) else ()
         case TransformersOptions():
             return _one(options.device, room) if _has("torch", _TORCH) or room.is_shared else ()
-        case _:
-            return ()
+        case VllmOptions(tensor_parallel_size=count):
+            return (1 / count,) * count  # it divides each layer evenly
+    return ()
 
 
 def _one(device: str, room: Room) -> tuple[float, ...]:

@@ -182,3 +182,40 @@ def test_the_gpu_that_is_named_is_asked(monkeypatch: pytest.MonkeyPatch) -> None
     assert first is not None
     assert second is not None
     assert (first.fit, second.fit) == (Fit.NO, Fit.YES)
+
+
+@pytest.mark.parametrize(
+    ("backend", "options", "quantization", "weights"),
+    [
+        ("onnxruntime", {}, "INT4", 0.64),  # bytes of a weight: packed, and a table of four bytes
+        ("onnxruntime", {}, "F32", 4.0),
+        ("vllm", {"max_num_seqs": 2}, "BF16", 2.0),
+    ],
+)
+def test_every_engine_that_can_be_planned_is_asked(
+    backend: str, options: dict[str, object], quantization: str, weights: float
+) -> None:
+    adapter = find_backend(backend)
+    spec = ModelSpec("synthetic:mistral-7b", quantization)
+    found = expect(spec, None, read_options(adapter, options), room(4))
+    assert found is not None
+    (ram,) = found.footprint.shares
+    assert ram.weights.high / 7.24e9 == pytest.approx(weights, rel=0.12)
+    assert found.fit is Fit.NO
+    assert found.footprint.sequences == options.get("max_num_seqs", 1)
+
+
+def test_vllm_on_gpus_divides_what_it_holds() -> None:
+    adapter = find_backend("vllm")
+    options = read_options(adapter, {"tensor_parallel_size": 2})
+    two = Room(name="two", ram=64 * GIB, vram=(24 * GIB, 24 * GIB))
+    found = expect(ModelSpec("synthetic:mistral-7b", "BF16"), None, options, two)
+    assert found is not None
+    first, second = found.footprint.gpus
+    assert first.weights == second.weights
+    assert first.weights.middle * 2 == pytest.approx(7.24e9 * 2, rel=0.01)
+
+
+def test_vllm_that_packs_weights_itself_is_not_guessed_at() -> None:
+    options = read_options(find_backend("vllm"), {"quantization": "fp8"})
+    assert expect(ModelSpec("synthetic:mistral-7b", "BF16"), None, options, room(64)) is None

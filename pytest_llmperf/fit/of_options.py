@@ -1,0 +1,151 @@
+"""What would a model take with these options of an engine?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_llmperf.backends import BackendOptions
+from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
+from pytest_llmperf.backends.onnxruntime import OnnxRuntimeOptions
+from pytest_llmperf.backends.transformers import TransformersOptions
+from pytest_llmperf.backends.vllm import VllmOptions
+from pytest_llmperf.fit.devices import Devices
+from pytest_llmperf.fit.engines import ENGINES
+from pytest_llmperf.fit.footprint import Footprint, Interval
+from pytest_llmperf.fit.llama_cpp import llama_cpp_footprint
+from pytest_llmperf.fit.load import Load
+from pytest_llmperf.fit.model_size import ModelSize, scaled, size_as_gguf, size_as_loaded
+from pytest_llmperf.fit.onnxruntime import onnxruntime_footprint
+from pytest_llmperf.fit.size_of_files import size_of_files
+from pytest_llmperf.fit.transformers import CONVERTED, PACKED, transformers_footprint
+from pytest_llmperf.fit.vllm import vllm_footprint
+from pytest_llmperf.models import ModelFiles, ModelSpec
+from pytest_llmperf.models.config import read_config
+from pytest_llmperf.models.errors import ModelError
+from pytest_llmperf.models.layers import MOST_LAYERS
+from pytest_llmperf.models.synthetic import named_config
+
+USUAL = Load(context_tokens=640, prompt_tokens=512)
+"""For engines whose cache grows with the work, which nobody has stated yet at the load."""
+_VLLM_CONTEXT = 2048
+_DTYPE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+_BYTES = {"F32": 4.0, "BF16": 2.0, "F16": 2.0}
+"""Of types that torch keeps or converts; all others stay as they are."""
+
+
+def footprint_of(
+    spec: ModelSpec,
+    files: ModelFiles | None,
+    options: BackendOptions,
+    shares: tuple[float, ...] = (),
+    load: Load | None = None,
+    gpu_layers: int = MOST_LAYERS,
+) -> Footprint | None:
+    """Footprint of a model with these options; None: nothing is known of it.
+
+    ``shares``: of each GPU; ``gpu_layers``: for engines whose options do not say it. ``load``: the
+    work to come; None: any, and USUAL where the cache grows with the work.
+    """
+    try:
+        match options:
+            case LlamaCppOptions():
+                size = _size_in_gguf(spec, files)
+                return llama_cpp_footprint(size, options, shares, load=load)
+            case TransformersOptions():
+                return _in_transformers(
+                    spec,
+                    files,
+                    options,
+                    load or USUAL,
+                    Devices(gpu_layers=gpu_layers, shares=shares),
+                )
+            case OnnxRuntimeOptions():
+                return onnxruntime_footprint(_size_in_onnx(spec, files), load or USUAL)
+            case VllmOptions(quantization=None):
+                return _in_vllm(spec, files, options, shares)
+            case _:
+                return None
+    except ModelError:  # what is wrong with it, the load says
+        return None
+
+
+def _in_transformers(
+    spec: ModelSpec,
+    files: ModelFiles | None,
+    options: TransformersOptions,
+    load: Load,
+    devices: Devices,
+) -> Footprint:
+    """Raises ModelError."""
+    stored, element_bytes = _bytes_in_memory(spec, files, options.dtype)
+    size = _size_in_folder(spec, files, stored or element_bytes)
+    held, beside = size, None
+    if options.quantize is not None:
+        config = read_config(Path(files.path) / "config.json") if files else named_config(spec)[1]
+        packed = PACKED[options.quantize]
+        held = size_as_loaded(config, packed.element_bytes, element_bytes)
+        beside = Interval.shares(size.weights.total, packed.beside)
+    elif stored is not None and stored != element_bytes:
+        held = scaled(size, element_bytes / stored)
+        beside = Interval.shares(size.weights.total, CONVERTED)
+    return transformers_footprint(
+        held,
+        load,
+        element_bytes=element_bytes,
+        beside=beside,
+        eager=options.attn_implementation == "eager",
+        devices=devices,
+    )
+
+
+def _in_vllm(
+    spec: ModelSpec, files: ModelFiles | None, options: VllmOptions, shares: tuple[float, ...]
+) -> Footprint:
+    """Its cache is as long as it was told to make it. Raises ModelError."""
+    stored, element_bytes = _bytes_in_memory(spec, files, options.dtype)
+    size = _size_in_folder(spec, files, stored or element_bytes)
+    held = scaled(size, element_bytes / stored) if stored else size
+    longest = held.layers.max_context if held.layers else None
+    context = options.max_model_len or min(_VLLM_CONTEXT, longest or _VLLM_CONTEXT)
+    load = Load(context_tokens=context, prompt_tokens=context, sequences=options.max_num_seqs)
+    parts = sum(share > 0 for share in shares)
+    return vllm_footprint(held, load, element_bytes=element_bytes, tensor_parallel=parts)
+
+
+def _size_in_gguf(spec: ModelSpec, files: ModelFiles | None) -> ModelSize:
+    if files is not None:
+        return size_of_files(files)
+    return size_as_gguf(named_config(spec)[1], spec.quantization or "F16")
+
+
+def _size_in_folder(spec: ModelSpec, files: ModelFiles | None, stored: float) -> ModelSize:
+    if files is not None:
+        return size_of_files(files)
+    return size_as_loaded(named_config(spec)[1], stored)
+
+
+def _size_in_onnx(spec: ModelSpec, files: ModelFiles | None) -> ModelSize:
+    if files is not None:
+        return size_of_files(files)
+    planned = ENGINES["onnxruntime"]
+    return planned.size(named_config(spec)[1], spec.quantization or "INT4")
+
+
+def _bytes_in_memory(
+    spec: ModelSpec, files: ModelFiles | None, dtype: str
+) -> tuple[float | None, float]:
+    """Of a weight in the files, and of a weight, an activation and a cached number in memory.
+
+    The first is None where weights stay as they are stored: packed by a quantizer. ``auto`` is
+    what the config says, and only without that what is stored.
+    """
+    if files is None:
+        stored: float | None = _BYTES.get(spec.quantization or "", 2.0)
+        said = None
+    else:
+        config = read_config(Path(files.path) / "config.json").values
+        is_packed = config.get("quantization_config") is not None
+        stored = None if is_packed else _BYTES.get(next(iter(files.type_mix)))
+        said = config.get("dtype") or config.get("torch_dtype")
+    asked = _DTYPE_BYTES.get(str(said) if dtype == "auto" else dtype)
+    return stored, asked or stored or 2.0
