@@ -124,6 +124,10 @@ def _bandwidth_share(
     steps_per_s = _steps_per_s(samples)
     if steps_per_s is None:
         return _Share(absent="a single token was generated: there is no decode to time")
+    if any(sample.chunk_gaps_s for sample in samples):
+        return _Share(
+            absent="several tokens arrived at once: how many steps that took is not known"
+        )
     if engine.kv_element_bytes is None:
         return _Share(absent="the element size of the engine's KV cache is not known")
     scale = 1.0

@@ -95,6 +95,14 @@ def test_the_engine_knows_better_what_lies_in_memory() -> None:
     assert placed(sample(5), engine=engine).step_bytes == expected
 
 
+def test_tokens_that_arrive_together_are_no_steps() -> None:
+    """Drafted tokens would make a decode look faster than the memory, and INVALID."""
+    drafted = msgspec.structs.replace(sample(200), chunk_gaps_s=[0.1])
+    found = placed(drafted)
+    assert found.invalid is None
+    assert "several tokens arrived at once" in found.absent["mbu"]
+
+
 @pytest.mark.parametrize("doubt", ["cache", "experts"])
 def test_a_doubt_about_the_bytes_accuses_nobody(doubt: str) -> None:
     """The same speed is a mistake where the bytes are certain."""
