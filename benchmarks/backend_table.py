@@ -1,0 +1,140 @@
+"""What does each backend really do here? The table of docs/backends.md, from a run of each.
+
+    python benchmarks/backend_table.py [--python BACKEND=PATH]... [--write]
+
+Each backend measures the same synthetic model with `pytest-llmperf run`: 256 prompt tokens, 64 new
+ones, five samples; then a batch of three. What cannot run here has the reason in its row. `--write`
+puts the table into docs/backends.md, between its two marks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from paired import machine
+
+DOCS = Path(__file__).parents[1] / "docs" / "backends.md"
+BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
+SOURCE = "synthetic:llama-160m"
+WORK = ("--prompt-tokens", "256", "--new-tokens", "64", "--samples", "5", "--json")
+HEAD = (
+    "| backend | version | weights | load s | tokens | TTFT ms | decode tok/s | ITL p50 / p99 ms |"
+    " batch of 3, tok/s | RAM GiB | GPU |"
+)
+TIMEOUT_S = 900
+
+
+class Row(NamedTuple):
+    """One way of running the model."""
+
+    backend: str
+    options: tuple[str, ...] = ()
+    batch_options: tuple[str, ...] = ()
+    quantization: str | None = None
+
+    @property
+    def title(self) -> str:
+        """``transformers nf4``."""
+        return " ".join((self.backend, *(each.partition("=")[2] for each in self.options)))
+
+
+ROWS = (
+    Row("llama-cpp", batch_options=("n_seq_max=3", "n_ctx=3072")),
+    Row("transformers"),
+    Row("transformers", ("quantize=nf4",)),
+    Row("transformers", ("quantize=int8",)),
+    Row("transformers", ("quantize=quanto-int8",)),
+    Row("transformers", ("quantize=torchao-int8",)),
+    Row("onnxruntime"),
+    Row("onnxruntime", quantization="F32"),
+    Row("vllm", batch_options=("max_num_seqs=3",)),
+    Row("openai", ("server=llama-server",)),
+    Row("ollama"),
+    Row("exllamav2"),
+)
+
+
+def measured(row: Row, more: Sequence[str], extra: Sequence[str] = ()) -> dict[str, Any] | str:
+    """The result of one run, or the last line of why there is none."""
+    options = [word for each in (*row.options, *extra) for word in ("-o", each)]
+    kind = ["--quantization", row.quantization] if row.quantization else []
+    command = [sys.executable, "-m", "pytest_llmperf", "run", SOURCE, "--backend", row.backend]
+    try:
+        done = subprocess.run(
+            [*command, *kind, *options, *WORK, *more],
+            capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"no result in {TIMEOUT_S} s"
+    if not done.stdout.strip():
+        return next(iter(done.stderr.strip().splitlines()), f"exit {done.returncode}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def cells(row: Row, more: Sequence[str]) -> list[str]:
+    """One line of the table."""
+    one = measured(row, more)
+    if isinstance(one, str):
+        reason = one.removeprefix("pytest-llmperf: ").replace("|", "/")
+        return [f"`{row.title}`", *["–"] * 9, reason]
+    result = one["measurement"]
+    metrics = result["metrics"]
+    together = measured(row, (*more, "--batch", "3"), row.batch_options)
+    held = result["engine"]["options"].get("quantize") or (result["files"] or {}).get(
+        "quantization"
+    )
+    gaps = metrics["itl"]["percentiles"]
+    return [
+        f"`{row.title}`",
+        result["version"],
+        held or "–",
+        f"{metrics['load']['median']:.1f}",
+        "exact" if result["invalid"] is None else f"INVALID: {result['invalid']}",
+        f"{metrics['ttft']['median']:.0f}",
+        f"{metrics['decode_tps']['median']:.1f}",
+        f"{gaps['p50']:.1f} / {gaps['p99']:.1f}",
+        together if isinstance(together, str) else _decode(together),
+        f"{metrics['ram']['median']:.2f} {metrics['ram']['kind']}" if "ram" in metrics else "–",
+        result["engine"]["device"] if one["hardware"]["accelerators"] else "unproven",
+    ]
+
+
+def _decode(found: dict[str, Any]) -> str:
+    return f"{found['measurement']['metrics']['decode_tps']['median']:.1f}"
+
+
+def main() -> int:
+    """Run all rows; the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--python", action="append", default=[], metavar="BACKEND=PATH")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    pythons = dict(each.split("=", 1) for each in options.python)
+    lines = [HEAD, "|" + "---|" * (HEAD.count("|") - 1)]
+    for row in ROWS:
+        more = ["--python", pythons[row.backend]] if row.backend in pythons else []
+        lines.append(f"| {' | '.join(cells(row, more))} |")
+        print(lines[-1], flush=True)
+    if options.write:
+        text = DOCS.read_text()
+        begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+        day = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+        said = f"{SOURCE}, 256 + 64 tokens, {day}, {machine()}:"
+        DOCS.write_text(
+            "".join((text[:begin], said, "\n\n", *(f"{x}\n" for x in lines), text[end:]))
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
