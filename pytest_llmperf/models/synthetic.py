@@ -41,6 +41,12 @@ BUILDER_VERSION = 1
 
 _BF16_BYTES = 2
 _ESTIMATE_MARGIN = 1.25
+_KINDS = {"gguf": "a GGUF", "onnx": "an onnxruntime-genai"}
+_HOLDERS = {
+    "gguf": "a GGUF file",
+    "hf": "a Hugging Face folder",
+    "onnx": "a folder of onnxruntime-genai",
+}
 _USUAL = {"gguf": "F16", "hf": "BF16", "onnx": "INT4"}
 
 
@@ -62,8 +68,8 @@ class SyntheticModel(msgspec.Struct, frozen=True):
         tokens(config.count("vocab_size"))
         if file_format not in quantization.formats:
             raise UnsupportedModel(
-                f"{quantization.name} is no quantization of format {file_format}, which holds one "
-                f"of {', '.join(makeable_in(file_format))}."
+                f"{quantization.name} is {_KINDS[quantization.formats[0]]} quantization; "
+                f"{_HOLDERS[file_format]} holds one of {', '.join(makeable_in(file_format))}."
             )
         if file_format == "gguf":
             architecture = lay_out(config)

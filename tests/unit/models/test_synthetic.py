@@ -157,6 +157,21 @@ def test_a_gguf_quantization_is_no_hugging_face_folder(tiny: ConfigWriter) -> No
         resolve(ModelSpec(tiny(), "Q4_K_M"), "hf")
 
 
+@pytest.mark.parametrize(
+    ("quantization", "file_format", "words"),
+    [
+        ("Q4_K_M", "onnx", "Q4_K_M is a GGUF quantization; a folder of onnxruntime-genai holds"),
+        ("INT4", "gguf", "INT4 is an onnxruntime-genai quantization; a GGUF file holds one of F32"),
+        ("BF16", "onnx", "holds one of F32, INT4"),
+    ],
+)
+def test_each_format_holds_its_own_quantizations(
+    quantization: str, file_format: Format, words: str, tiny: ConfigWriter
+) -> None:
+    with pytest.raises(UnsupportedModel, match=words):
+        resolve(ModelSpec(tiny(), quantization), file_format)
+
+
 def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnknownModel, match="llama-15m"):
         resolve(ModelSpec("synthetic:llama-15n"), "gguf")
