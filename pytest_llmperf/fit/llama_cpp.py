@@ -20,7 +20,7 @@ from pytest_llmperf.models.weights import Weights
 
 _MIB = 1 << 20
 _F32 = 4
-_PROCESS = Interval(58 * _MIB, 63 * _MIB)
+_PROCESS = Interval(50 * _MIB, 55 * _MIB)
 """The interpreter, the binding and the library; a CPU build of llama-cpp-python 0.3.36."""
 _TOKEN = Interval(115, 155)
 """What llama.cpp keeps of each token of the vocabulary, in bytes."""
