@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,6 +39,14 @@ class NoAnswer(Exception):
     """Nobody answers at the address, or not as a server of this kind does."""
 
 
+class ServerRefused(EngineRefused):
+    """The server answered, and not with HTTP 200."""
+
+    def __init__(self, status: int, told: str) -> None:
+        super().__init__(f"the server answered HTTP {status}: {told}")
+        self.status = status
+
+
 class ServerApi:
     """The pages and streams of one server."""
 
@@ -47,12 +56,11 @@ class ServerApi:
 
         self.url = url
         self._errors = httpx.TransportError
-        self._key = None if key_variable is None else os.environ.get(key_variable)
-        if key_variable is not None and not self._key:
-            raise EngineRefused(f"the environment variable {key_variable} is not set (api_key_env)")
+        key = None if key_variable is None else read_key(key_variable)
+        self._secret = None if key is None else _as_any_would_write(key)
         headers = {"Accept-Encoding": "identity"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
         self._client = httpx.Client(
             base_url=url,
             headers=headers,
@@ -73,13 +81,15 @@ class ServerApi:
         try:
             return msgspec.json.decode(answer.content, type=kind)
         except msgspec.DecodeError as error:
-            raise NoAnswer(f"{self.url}{path} answers with something else: {error}") from None
+            told = self.redacted(str(error))
+            raise NoAnswer(f"{self.url}{path} answers with something else: {told}") from None
 
     def _ask(self, path: str) -> httpx.Response:
         try:
             return self._client.get(path, timeout=_PAGE_S)
         except self._errors as error:
-            raise NoAnswer(f"no server answers at {self.url}: {error}") from None
+            told = self.redacted(str(error))
+            raise NoAnswer(f"no server answers at {self.url}: {told}") from None
 
     def post(self, path: str, body: object) -> Stream:
         """A request that is ready to be sent."""
@@ -90,24 +100,23 @@ class ServerApi:
 
     @contextlib.contextmanager
     def sent(self, request: Any) -> Iterator[httpx.Response]:
-        """The answer, its body still to come. Raises EngineRefused, EngineEnded."""
+        """The answer, its body still to come. Raises ServerRefused, EngineEnded."""
         try:
             answer = self._client.send(request, stream=True)
             try:
                 if answer.status_code != 200:
                     told = answer.read().decode(errors="replace")
-                    raise EngineRefused(
-                        f"the server answered HTTP {answer.status_code}: {self.redacted(told)}"
-                    )
+                    raise ServerRefused(answer.status_code, self.redacted(told))
                 yield answer
             finally:
                 answer.close()
         except self._errors as error:
-            raise EngineEnded(f"the server at {self.url} broke off its answer: {error}") from None
+            told = self.redacted(str(error))
+            raise EngineEnded(f"the server at {self.url} broke off its answer: {told}") from None
 
     def redacted(self, text: str) -> str:
-        """A server's own words without the key, which some repeat in their errors."""
-        text = text if self._key is None else text.replace(self._key, "[key]")
+        """The words of others without the key, which some repeat in their errors, and short."""
+        text = text if self._secret is None else self._secret.sub("[key]", text)
         return " ".join(text.split())[:_QUOTED]
 
     def close(self) -> None:
@@ -122,7 +131,7 @@ class Stream:
         self._api, self._request = api, request
 
     def lines(self) -> Iterator[list[bytes]]:
-        """Send it; the whole lines that each part brought. Raises EngineRefused, EngineEnded."""
+        """Send it; the whole lines that each part brought. Raises ServerRefused, EngineEnded."""
         rest = b""
         with self._api.sent(self._request) as answer:
             for part in answer.iter_raw():
@@ -130,6 +139,24 @@ class Stream:
                 yield [line for line in whole if line.strip()]
         if rest.strip():
             yield [rest]
+
+
+def read_key(variable: str) -> str:
+    """The key that an environment variable holds. Raises EngineRefused, never quoting it."""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise EngineRefused(f"the environment variable {variable} is not set (api_key_env)")
+    if not (key.isascii() and key.isprintable()):
+        raise EngineRefused(
+            f"the environment variable {variable} (api_key_env) holds what no key can: "
+            "a control character, or one that is not ASCII"
+        )
+    return key
+
+
+def _as_any_would_write(key: str) -> re.Pattern[str]:
+    """Finds it in plain text and in JSON, where a character may be escaped."""
+    return re.compile("".join(rf"\\*(?:{re.escape(each)}|u00{ord(each):02x})" for each in key))
 
 
 def held_back(instants_ns: Sequence[int], chunk_tokens: Sequence[int]) -> str | None:
