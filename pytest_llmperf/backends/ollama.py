@@ -191,7 +191,7 @@ class OllamaEngine(Engine):
             last = Line()
             counted = 0
             for lines in self._api.post(_GENERATE, self._body(range(words), 2)).lines():
-                for line in map(_read, lines):
+                for line in map(self._read, lines):
                     counted += len(line.logprobs or ())
                     last = line
             if not counted:
@@ -235,7 +235,7 @@ class OllamaEngine(Engine):
             self._api.status("/api/version")  # so that the connection stands
             timeline.start()
             for lines in stream.lines():
-                parts = [_read(line) for line in lines]
+                parts = [self._read(line) for line in lines]
                 tokens = sum(len(part.logprobs or ()) for part in parts)
                 if tokens:
                     timeline.chunk([UNKNOWN] * tokens)
@@ -261,6 +261,16 @@ class OllamaEngine(Engine):
                 total_s=prefill_s + decode_s, prefill_s=prefill_s, decode_s=decode_s
             )
 
+    def _read(self, line: bytes) -> Line:
+        try:
+            read = msgspec.json.decode(line, type=Line)
+        except msgspec.DecodeError as error:
+            told = self._api.redacted(str(error))
+            raise EngineEnded(f"ollama's stream holds what is no answer: {told}") from None
+        if read.error is not None:
+            raise EngineEnded(f"ollama broke off: {self._api.redacted(read.error)}")
+        return read
+
     def timings(self) -> EngineTimings | None:
         """Ollama's own clock over the last request."""
         return self._timings
@@ -271,13 +281,3 @@ class OllamaEngine(Engine):
             for _ in self._api.post(_GENERATE, {"model": self._model, "keep_alive": 0}).lines():
                 pass
         self._api.close()
-
-
-def _read(line: bytes) -> Line:
-    try:
-        read = msgspec.json.decode(line, type=Line)
-    except msgspec.DecodeError as error:
-        raise EngineEnded(f"ollama's stream holds what is no answer: {error}") from None
-    if read.error is not None:
-        raise EngineEnded(f"ollama broke off: {read.error}")
-    return read

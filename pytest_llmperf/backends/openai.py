@@ -232,7 +232,7 @@ class OpenAIEngine(Engine):
     def _try(self, vocab_size: int) -> list[str]:
         """Send a short request; what its answer does not tell is said, or forbids counting."""
         prompt = [each % vocab_size for each in range(_TRIAL_PROMPT)]
-        tally = Tally()
+        tally = Tally(self._api.redacted)
         try:
             for lines in self._api.post(_COMPLETIONS, self._body(prompt, _TRIAL_TOKENS)).lines():
                 tally.take(event_data(lines))
@@ -276,7 +276,7 @@ class OpenAIEngine(Engine):
             timeline.reject(self._uncounted)
             return
         stream = self._api.post(_COMPLETIONS, self._body(prompt, request.new_tokens))
-        tally = Tally()
+        tally = Tally(self._api.redacted)
         try:
             self._api.status("/v1/models")  # so that the connection stands before the clock runs
             timeline.start()

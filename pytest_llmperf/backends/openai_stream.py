@@ -12,7 +12,7 @@ llama.cpp's tools/server/README.md, server-task.cpp and server-common.cpp
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -84,7 +84,9 @@ _DECODER = msgspec.json.Decoder(Part)
 class Tally:
     """The tokens of one stream, and what the server says of the whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, quoted: Callable[[str], str]) -> None:
+        """``quoted`` makes what can be shown of the server's own words."""
+        self._quoted = quoted
         self.count = 0
         """Tokens so far."""
         self.counted_by: str | None = None
@@ -102,7 +104,7 @@ class Tally:
             if each == _DONE:
                 self.is_done = True
             else:
-                found += self._add(_read(each))
+                found += self._add(self._read(each))
         self.count += len(found)
         return found
 
@@ -125,6 +127,17 @@ class Tally:
         self._running, new = now, now - self._running
         named = part.verbose.tokens[-1:] if part.verbose is not None else []
         return [*[UNKNOWN] * (new - 1), *(named or [UNKNOWN])] if new > 0 else []
+
+    def _read(self, data: bytes) -> Part:
+        try:
+            part = _DECODER.decode(data)
+        except msgspec.DecodeError as error:
+            told = self._quoted(str(error))
+            raise EngineEnded(f"the server's stream holds what is no completion: {told}") from None
+        if part.error:
+            told = self._quoted(bytes(part.error).decode(errors="replace"))
+            raise EngineEnded(f"the server broke off: {told}")
+        return part
 
     _running = 0
 
@@ -177,13 +190,3 @@ def _running_count(part: Part) -> int | None:
     if part.usage is not None and part.usage.completion_tokens is not None:
         return part.usage.completion_tokens
     return None if part.timings is None else part.timings.predicted_n
-
-
-def _read(data: bytes) -> Part:
-    try:
-        part = _DECODER.decode(data)
-    except msgspec.DecodeError as error:
-        raise EngineEnded(f"the server's stream holds what is no completion: {error}") from None
-    if part.error:
-        raise EngineEnded(f"the server broke off: {bytes(part.error).decode(errors='replace')}")
-    return part

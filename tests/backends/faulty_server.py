@@ -79,7 +79,8 @@ class Handler(BaseHTTPRequestHandler):
             print("the faulty server has had enough", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         if FAULT == "breaks-off":
-            self.part({"error": {"message": "out of cheese"}})
+            told = f"out of cheese, {self.headers['Authorization']}"
+            self.part({"error": {"message": told}})
         if FAULT == "hangs":
             time.sleep(3600)
 

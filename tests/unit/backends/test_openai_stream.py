@@ -33,7 +33,7 @@ def usage(prompt: int, completion: int, **more: object) -> bytes:
 
 
 def test_ids_are_counted_whatever_the_parts() -> None:
-    tally = Tally()
+    tally = Tally(str)
     assert tally.take([part(7), part(), part(8, 9)]) == [7, 8, 9]
     assert tally.take([usage(4, 3), b"[DONE]"]) == []
     assert (tally.count, tally.counted_by, tally.is_done) == (3, "token ids", True)
@@ -42,7 +42,7 @@ def test_ids_are_counted_whatever_the_parts() -> None:
 
 def test_tokens_that_llama_server_held_back_are_counted_without_a_name() -> None:
     """It sends nothing for half of a character, and counts on."""
-    tally = Tally()
+    tally = Tally(str)
     assert tally.take([running(1, 7), running(4, 8)]) == [7, UNKNOWN, UNKNOWN, 8]
     assert tally.take([running(5)]) == [UNKNOWN]
     assert tally.take([running(5)]) == []
@@ -50,14 +50,14 @@ def test_tokens_that_llama_server_held_back_are_counted_without_a_name() -> None
 
 
 def test_a_running_usage_counts() -> None:
-    tally = Tally()
+    tally = Tally(str)
     event = {"choices": [{"text": "ab"}], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
     assert tally.take([json.dumps(event).encode()]) == [UNKNOWN, UNKNOWN]
     assert tally.counted_by == "running counts"
 
 
 def test_a_usage_at_the_end_does_not_make_parts_countable() -> None:
-    tally = Tally()
+    tally = Tally(str)
     text = json.dumps({"choices": [{"text": "x"}]}).encode()
     assert tally.take([text, text, usage(3, 2)]) == []
     assert tally.trouble(3) == (
@@ -81,13 +81,13 @@ def test_a_usage_at_the_end_does_not_make_parts_countable() -> None:
     ],
 )
 def test_counts_that_contradict_the_stream_are_named(last: bytes, why: str) -> None:
-    tally = Tally()
+    tally = Tally(str)
     tally.take([part(1), part(2), last])
     assert tally.trouble(prompt_tokens=4) == why
 
 
 def test_both_kinds_of_own_clocks_are_read() -> None:
-    llama, vllm = Tally(), Tally()
+    llama, vllm = Tally(str), Tally(str)
     llama.take([running(1, 7, prompt_ms=10.0, predicted_ms=30.0)])
     metrics = {"time_to_first_token_ms": 20.0, "generation_time_ms": 50.0, "queue_time_ms": 1.0}
     vllm.take([part(1), json.dumps({"choices": [], "metrics": metrics}).encode()])
@@ -95,7 +95,7 @@ def test_both_kinds_of_own_clocks_are_read() -> None:
         assert tally.own_times is not None
         assert (tally.own_times.prefill_s, tally.own_times.decode_s) == phases
         assert tally.own_times.total_s == pytest.approx(sum(phases))
-    assert Tally().own_times is None
+    assert Tally(str).own_times is None
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,13 @@ def test_both_kinds_of_own_clocks_are_read() -> None:
 )
 def test_what_is_no_completion_ends_the_request(data: bytes, why: str) -> None:
     with pytest.raises(EngineEnded, match=why):
-        Tally().take([data])
+        Tally(str).take([data])
+
+
+def test_what_the_server_says_of_an_error_is_shown_as_it_may_be() -> None:
+    tally = Tally(lambda told: told.replace("opensesame", "[key]"))
+    with pytest.raises(EngineEnded, match=r'^the server broke off: "not \[key\]"$'):
+        tally.take([b'{"error": "not opensesame"}'])
 
 
 @pytest.mark.parametrize(
