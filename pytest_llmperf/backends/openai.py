@@ -31,6 +31,7 @@ from pytest_llmperf.backends.server_api import (
     MET_CAVEAT,
     NoAnswer,
     ServerApi,
+    ServerRefused,
     event_data,
     held_back,
 )
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.backends.timeline import Timeline
 
 _COMPLETIONS = "/v1/completions"
+_WRONG_REQUEST, _WANTS_A_KEY = (400, 422), (401, 403)
 _USUAL_CONTEXT = 2048
 _TRIAL_PROMPT, _TRIAL_TOKENS = 8, 4
 _NO_DEPTH = "a server reads every prompt whole: tokens of depth cannot be read before the clock"
@@ -133,10 +135,10 @@ class OpenAIEngine(Engine):
         template = f"{options.command or known.command} {options.arguments}"
         if "{model}" in template and self._files is None:
             raise EngineRefused("command holds {model}: say command_loads='gguf' or 'hf'")
-        api = ServerApi(f"http://{HOST}:{port}", options.api_key_env)
+        api = ServerApi(f"http://{HOST}:{port}")
         command = fill(template, values)
         name = command[0].rpartition("/")[2] if options.command else options.server
-        self._process = ServerProcess(name, command, known.remedy)
+        self._process = ServerProcess(name, command, known.remedy, hidden=options.api_key_env)
         self._process.wait_until_ready(lambda: _is_ready(api), options.start_timeout_s)
         return api
 
@@ -165,6 +167,8 @@ class OpenAIEngine(Engine):
 
     @property
     def _key_hint(self) -> str:
+        if self._process is not None:
+            return " one that is started here must want no key: api_key_env=NAME hides its variable"
         return "" if self._options.api_key_env else " one that wants a key takes api_key_env=NAME"
 
     def facts(self) -> EngineFacts:
@@ -236,7 +240,11 @@ class OpenAIEngine(Engine):
         try:
             for lines in self._api.post(_COMPLETIONS, self._body(prompt, _TRIAL_TOKENS)).lines():
                 tally.take(event_data(lines))
-        except EngineRefused as error:
+        except ServerRefused as error:
+            if error.status in _WANTS_A_KEY:
+                raise EngineRefused(f"{error};{self._key_hint}") from None
+            if error.status not in _WRONG_REQUEST:
+                raise EngineEnded(str(error)) from None
             self._uncounted = f"the server takes no prompt of token ids as we send it: {error}"
             return []
         if tally.counted_by is None:

@@ -30,7 +30,8 @@ class OpenAIOptions(BackendOptions, frozen=True, kw_only=True):
     base_url: str | None = None
     """Use the server that runs at this address."""
     api_key_env: str | None = None
-    """Name of the environment variable that holds its key."""
+    """Name of the environment variable that holds its key. A server that is started does not get
+    the variable, and is asked without a key."""
     model: str | None = None
     """Name by which the server knows the model; None: the only one that it has."""
     context_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None

@@ -2,12 +2,13 @@
 
 It stays in the worker's process group, so that whoever ends the worker ends the server and all of
 its helpers too, and what the worker's tree takes of memory is what the server takes. It writes to
-the worker's log.
+the worker's log, which errors quote: it gets to see no key.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import time
@@ -27,11 +28,17 @@ SHORT_WHILE_S = 1.0
 class ServerProcess:
     """One server that this worker started."""
 
-    def __init__(self, name: str, command: Sequence[str], remedy: str) -> None:
-        """Start it. ``remedy``: what to do where there is no such program. Raises EngineMissing."""
+    def __init__(
+        self, name: str, command: Sequence[str], remedy: str, hidden: str | None = None
+    ) -> None:
+        """Start it. ``remedy``: what to do where there is no such program. Raises EngineMissing.
+
+        ``hidden``: an environment variable that it does not get.
+        """
         self.name = name
+        shown = {each: value for each, value in os.environ.items() if each != hidden}
         try:
-            self._process = subprocess.Popen(list(command), stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(list(command), stdin=subprocess.DEVNULL, env=shown)
         except OSError as error:
             raise EngineMissing(f"cannot start {command[0]}: {error.strerror}; {remedy}") from None
 

@@ -39,6 +39,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         told = f"no prompts today, {self.headers['Authorization']}"
+        print("key:", os.environ.get("THE_KEY"), self.headers["Authorization"], file=sys.stderr)
+        if FAULT.isdecimal():
+            self.answer(int(FAULT), {"error": told})
+            return
         if FAULT == "refuses" or (FAULT == "refuses-later" and len(body["prompt"]) > 8):
             self.answer(400, {"error": told})
             return

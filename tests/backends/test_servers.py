@@ -388,6 +388,47 @@ def test_a_key_comes_from_the_environment_and_is_never_shown(
     assert "opensesame" not in "".join(shown)
 
 
+def test_a_server_that_is_started_gets_no_key_that_it_could_write_into_its_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("THE_KEY", "opensesame")
+    pool = WorkerPool(tmp_path)
+    try:
+        pool.load(loading("openai", command=faulty("none"), api_key_env="THE_KEY"))
+    finally:
+        pool.close()
+    told = "".join(log.read_text() for log in tmp_path.glob("*.log"))
+    assert "key: None None" in told
+    assert "opensesame" not in told
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "why"),
+    [
+        (401, EngineRefusal, "HTTP 401: .*no prompts today.*takes api_key_env=NAME"),
+        (403, EngineRefusal, "HTTP 403: .*no prompts today.*takes api_key_env=NAME"),
+        (404, EngineRaised, "HTTP 404: .*no prompts today"),
+        (500, EngineRaised, "HTTP 500: .*no prompts today"),
+    ],
+)
+def test_only_a_wrong_request_means_that_token_ids_are_not_taken(
+    status: int, kind: type[Exception], why: str, load: Load
+) -> None:
+    with (
+        running("faulty_server.py", str(status)) as url,
+        pytest.raises(kind, match=why) as caught,
+    ):
+        load("openai", base_url=url)
+    assert "token ids" not in str(caught.value)
+
+
+def test_a_request_that_cannot_be_processed_means_the_same(load: Load) -> None:
+    model = load("openai", command=faulty("422"))
+    answer = generate(model, prompt_of(9), 6)
+    assert answer.rejected is not None
+    assert re.search("takes no prompt of token ids as we send it: .*HTTP 422", answer.rejected)
+
+
 def test_ollama_as_it_is_described_is_counted_by_its_own_words(load: Load) -> None:
     """Constructed: the stand-in was made from the same description as the adapter."""
     with running("ollama_stand_in.py") as url:
