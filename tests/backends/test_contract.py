@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from pytest_llmperf.backends import UnknownOption
+from pytest_llmperf.backends.exllamav2 import ExLlamaV2
+from pytest_llmperf.backends.protocol import EngineMissing
 from pytest_llmperf.backends.transformers_packing import Packing
-from pytest_llmperf.contract import BackendContract, GenerationContract
+from pytest_llmperf.contract import NETWORK_GUARD, BackendContract, GenerationContract
 from tests.backends.conftest import Load
-from tests.faults.processes import ONE_THREAD
+from tests.backends.servers import LLAMA_SERVER, needs_llama_server
+from tests.faults.processes import ONE_THREAD, add_site_hook
 
 
 class _OneThread(GenerationContract):
@@ -66,6 +73,46 @@ class TestOnnxRuntimeInFourBytes(_OneThread):
     quantization = "F32"
 
 
+@pytest.mark.engine
+@needs_llama_server
+class TestOpenAI(BackendContract):
+    """Against llama-server, which names only the last of the tokens that it sends together."""
+
+    backend = "openai"
+    batch = 1
+    names_tokens = False
+    wrong_option = ("arguements", "arguments")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def options(cls) -> Mapping[str, object]:
+        return {"command": LLAMA_SERVER, "command_loads": "gguf", "threads": 1}
+
+
+@pytest.mark.engine
+class TestExLlamaV2(BackendContract):
+    backend = "exllamav2"
+    wrong_option = ("max_seq_length", "max_seq_len")
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def needs_exllamav2(cls) -> None:
+        """Tried in another process: it is found without CUDA, but cannot be imported then."""
+        code = "from pytest_llmperf.backends.exllamav2 import ExLlamaV2 as E; E().import_engine()"
+        tried = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, check=False, text=True
+        )
+        last = tried.stderr.strip().rpartition("\n")[2]
+        if EngineMissing.__name__ in last:
+            pytest.skip(f"{last.partition(': ')[2]}; {ExLlamaV2.install}")
+        assert tried.returncode == 0, tried.stderr
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def options(cls) -> Mapping[str, object]:
+        return {"max_batch_size": 3}
+
+
 class TestFake(BackendContract):
     backend = "fake"
     source = "fake:any"
@@ -92,3 +139,37 @@ def test_a_wrong_value_names_its_option(
 ) -> None:
     with pytest.raises(UnknownOption, match=rf"backend {engine}: .*{next(iter(options))}"):
         load(engine, **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "noted"),
+    [
+        ("getaddrinfo('models.invalid', 443)", "socket.getaddrinfo models.invalid"),
+        ("gethostbyname('models.invalid')", "socket.gethostbyname models.invalid"),
+        ("socket().connect(('192.0.2.1', 9))", "socket.connect 192.0.2.1"),
+        ("socket(type=SOCK_DGRAM).sendto(b'', ('192.0.2.1', 9))", "socket.sendto 192.0.2.1"),
+        ("socket().connect(('127.0.0.1', 9))", ""),
+        ("getaddrinfo('localhost', 9)", ""),
+        ("socket(type=SOCK_DGRAM).connect(('192.0.2.1', 9))", ""),
+    ],
+)
+def test_the_guard_of_the_contract_notes_who_is_called(
+    call: str, noted: str, tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    code = f"from socket import *; setdefaulttimeout(0.2); {call}"
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ
+        | {
+            "PYTHONPATH": add_site_hook(tmp_path, NETWORK_GUARD),
+            "LLMPERF_CONTRACT_CALLS": str(calls),
+            "HF_HUB_OFFLINE": "0",
+        },
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    armed, *rest = calls.read_text().splitlines()
+    assert armed.startswith("armed ")
+    assert armed.endswith(" HF_HUB_OFFLINE=0")
+    assert rest == [noted] * bool(noted)
