@@ -6,6 +6,7 @@ and removes the names when it leaves well. Once everybody has mapped them, nobod
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,15 +19,17 @@ def forget_shared_names(pids: Iterable[int], shared: Path = _SHARED) -> None:
     """Unlink what these processes have mapped; they keep it. Linux only: elsewhere does nothing."""
     mapped = {place for pid in pids for place in _mapped(pid)}
     for path in shared.iterdir() if shared.is_dir() else ():
-        if path.name.startswith(_NAMED) and _place(path.stat()) in mapped:
-            path.unlink()
+        with contextlib.suppress(FileNotFoundError):  # others come and go meanwhile
+            if path.name.startswith(_NAMED) and _place(path.stat()) in mapped:
+                path.unlink()
 
 
 def _mapped(pid: int) -> Iterable[tuple[str, str]]:
     """Device and inode of each file in memory: of a semaphore, the name there is another one."""
-    maps = Path(f"/proc/{pid}/maps")
-    lines = maps.read_text().splitlines() if maps.exists() else ()
-    return {(fields[3], fields[4]) for fields in map(str.split, lines)}
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+        return {(fields[3], fields[4]) for fields in map(str.split, lines)}
+    return ()
 
 
 def _place(stat: os.stat_result) -> tuple[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import multiprocessing
 import os
+import subprocess
 import sys
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
@@ -32,9 +34,9 @@ def test_what_is_mapped_loses_its_name_and_lives_on() -> None:
 
 
 def test_a_semaphore_is_known_though_it_was_mapped_under_another_name() -> None:
-    before = set(SHARED.iterdir())
     lock = multiprocessing.get_context("spawn").Lock()
-    (name,) = set(SHARED.iterdir()) - before
+    name = SHARED / f"sem.{lock._semlock.name.removeprefix('/')}"  # type: ignore[attr-defined] # as Python keeps it
+    assert name.exists()
     forget_shared_names([os.getpid()])
     assert not name.exists()
     with lock:
@@ -49,3 +51,15 @@ def test_what_another_process_has_mapped_keeps_its_name() -> None:
     finally:
         memory.close()
         memory.unlink()
+
+
+def test_names_and_processes_that_go_meanwhile_are_passed_over(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for gone in "ac":
+        (tmp_path / f"psm_{gone}").symlink_to(tmp_path / "nowhere")  # listed, and not there
+    ours = tmp_path / "psm_b"
+    ours.write_bytes(b"x")
+    with ours.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+        forget_shared_names([ended.pid, os.getpid()], tmp_path)
+    assert not ours.exists()
