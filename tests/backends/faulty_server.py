@@ -21,7 +21,9 @@ FAULT = sys.argv[2]
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = FAULT != "held-back"
+    disable_nagle_algorithm = True
+
+    held = b""
 
     def do_GET(self) -> None:
         if self.path == "/health":
@@ -75,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
             usage["prompt_tokens_details"] = {"cached_tokens": 5 if FAULT == "cached" else 0}
         if FAULT != "no-usage":
             self.part({"choices": [], "usage": usage})
-        self.write(b"data: [DONE]\n\n")
+        self.write(self.held + b"data: [DONE]\n\n")
         self.write(b"")
 
     def strike(self) -> None:
@@ -89,7 +91,11 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(3600)
 
     def part(self, event: dict[str, Any]) -> None:
-        self.write(b": a comment\n" + b"data: " + json.dumps(event).encode() + b"\n\n")
+        text = b": a comment\n" + b"data: " + json.dumps(event).encode() + b"\n\n"
+        if FAULT == "held-back":
+            self.held += text
+        else:
+            self.write(text)
 
     def write(self, chunk: bytes) -> None:
         self.wfile.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
