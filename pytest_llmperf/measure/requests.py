@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Literal
 
@@ -14,7 +15,11 @@ Progress = Callable[[str], None]
 
 
 class Requests:
-    """The requests of one measurement, each with prompts of its own."""
+    """The requests of one measurement, each with prompts of its own.
+
+    A server that was met keeps what it read, also from an earlier session: it gets prompts that no
+    measurement before had.
+    """
 
     def __init__(
         self,
@@ -27,6 +32,7 @@ class Requests:
         self._timeout_s = timeout_s
         self._progress = progress
         self._sent = 0
+        self._salt = secrets.token_hex(8) if model.engine.server == "met" else ""
 
     def send(
         self, what: str, observe: Literal["nothing", "usage", "memory"] = "nothing"
@@ -35,7 +41,7 @@ class Requests:
 
         Raises WorkerError, also for an answer of another kind.
         """
-        request = self._workload.request(self._sent, self._model.engine.vocab_size)
+        request = self._workload.request(self._sent, self._model.engine.vocab_size, self._salt)
         self._sent += 1
         self._model.requests += 1
         self._tell(what)

@@ -41,13 +41,15 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
         """Tokens in the cache at the middle of the decode, per sequence."""
         return self.depth + self.prompt_tokens + self.new_tokens / 2
 
-    def request(self, position: int, vocab_size: int) -> Request:
+    def request(self, position: int, vocab_size: int, salt: str = "") -> Request:
         """Request number ``position``, its prompts made of token ids below ``vocab_size``.
 
         The same on every machine and backend for one seed, and different for each position and
-        sequence: a prefix cache would otherwise flatter every request but the first.
+        sequence: a prefix cache would otherwise flatter every request but the first. ``salt``
+        makes them others: for an engine that outlives the measurement, and its cache with it.
         """
-        source = random.Random(f"llmperf:{self.seed}:{position}")  # noqa: S311 - reproducible
+        salted = f":{salt}" if salt else ""
+        source = random.Random(f"llmperf:{self.seed}:{position}{salted}")  # noqa: S311 - reproducible
         length = self.depth + self.prompt_tokens
         return Request(
             prompts=[source.choices(range(vocab_size), k=length) for _ in range(self.batch)],

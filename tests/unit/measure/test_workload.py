@@ -30,6 +30,13 @@ def test_another_seed_gives_another_prompt() -> None:
     assert prompt(Workload(seed=0), 0, 32000) != prompt(Workload(seed=1), 0, 32000)
 
 
+def test_a_salt_gives_other_prompts_and_the_same_ones_again() -> None:
+    plain, salted, other = (Workload().request(0, 32000, salt).prompts for salt in ("", "a", "b"))
+    assert plain == Workload().request(0, 32000).prompts
+    assert salted == Workload().request(0, 32000, "a").prompts
+    assert len({tuple(only) for (only,) in (plain, salted, other)}) == 3
+
+
 @pytest.mark.parametrize("vocab_size", [1, 2, 128, 32000])
 def test_ids_lie_within_the_vocabulary(vocab_size: int) -> None:
     ids = prompt(Workload(prompt_tokens=2000), 0, vocab_size)
