@@ -23,8 +23,6 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
-    held = b""
-
     def do_GET(self) -> None:
         if self.path == "/health":
             self.answer(503 if FAULT == "never-ready" else 404, {})
@@ -55,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
         self.stream(body["prompt"], body["max_tokens"])
 
     def stream(self, prompt: list[int], count: int) -> None:
+        self.held = b""
         is_trial = len(prompt) == 8
         each = 3 if FAULT == "chunks" else 1
         sent = 0
