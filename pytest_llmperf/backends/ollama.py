@@ -49,6 +49,8 @@ right study book eye job word business issue side kind head house service friend
 power hour game line end member law car city community name
 """
 _WORDS = _TEXT.split()
+_GRACE_S = 1.5
+"""How long ollama may take to unload; the worker itself has 2 s to leave."""
 _TRIALS = (8, 24)
 """Words of the prompts that show how many tokens stand before them."""
 
@@ -276,8 +278,9 @@ class OllamaEngine(Engine):
         return self._timings
 
     def close(self) -> None:
-        """Have ollama unload the model."""
-        with contextlib.suppress(EngineEnded):  # it has ended, and its models with it
-            for _ in self._api.post(_GENERATE, {"model": self._model, "keep_alive": 0}).lines():
+        """Have ollama unload the model; where it does not, it does so by itself after a while."""
+        unload = {"model": self._model, "keep_alive": 0}
+        with contextlib.suppress(EngineEnded, EngineRefused):
+            for _ in self._api.post(_GENERATE, unload, _GRACE_S).lines():
                 pass
         self._api.close()

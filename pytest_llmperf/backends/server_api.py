@@ -91,11 +91,17 @@ class ServerApi:
             told = self.redacted(str(error))
             raise NoAnswer(f"no server answers at {self.url}: {told}") from None
 
-    def post(self, path: str, body: object) -> Stream:
-        """A request that is ready to be sent."""
+    def post(self, path: str, body: object, timeout_s: float | None = None) -> Stream:
+        """A request that is ready to be sent. ``timeout_s``: for each of its parts."""
         headers = {"Content-Type": "application/json"}
         content = msgspec.json.encode(body)
-        request = self._client.build_request("POST", path, content=content, headers=headers)
+        request = self._client.build_request(
+            "POST",
+            path,
+            content=content,
+            headers=headers,
+            timeout=(timeout_s or _CONNECT_S, timeout_s, timeout_s, timeout_s),  # to connect first
+        )
         return Stream(self, request)
 
     @contextlib.contextmanager

@@ -39,13 +39,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(200)
+        is_goodbye = body.get("keep_alive") == 0
+        if is_goodbye and FAULT == "hangs-at-the-end":
+            time.sleep(3600)
+        self.send_response(500 if is_goodbye and FAULT == "refuses-at-the-end" else 200)
         self.send_header("Content-Type", "application/x-ndjson")
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
         if "prompt" not in body:
-            (loaded.discard if body.get("keep_alive") == 0 else loaded.add)(body["model"])
+            (loaded.discard if is_goodbye else loaded.add)(body["model"])
             self.line({"response": "", "done": True})
             return
         assert body["raw"]

@@ -447,6 +447,17 @@ def test_ollama_as_it_is_described_is_counted_by_its_own_words(load: Load) -> No
         assert loaded(url) == []
 
 
+@pytest.mark.parametrize("fault", ["refuses-at-the-end", "hangs-at-the-end"])
+def test_an_ollama_that_does_not_unload_does_not_keep_the_worker(
+    fault: str, tmp_path: Path
+) -> None:
+    with running("ollama_stand_in.py", fault) as url:
+        pool = WorkerPool(tmp_path)
+        pool.load(loading("ollama", base_url=url))
+        pool.close()
+        assert pool.bad_exits == []
+
+
 def loaded(url: str) -> list[str]:
     return [each["name"] for each in httpx.get(f"{url}/api/ps").json()["models"]]
 
