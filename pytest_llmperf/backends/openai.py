@@ -192,7 +192,7 @@ class OpenAIEngine(Engine):
             build=f"through httpx {OpenAI().import_engine()}",
             batch=1,
             batch_remedy="a server is measured with one request at a time",
-            device="server" if met else _device(options.device),
+            device="server" if met else device_told(options.device, has_gpu=bool(detect().gpus)),
             version=self._version(),
             server="met" if met else "started",
             caveats=caveats,
@@ -330,7 +330,8 @@ def _is_ready(api: ServerApi) -> bool:
         return False
 
 
-def _device(wanted: Literal["auto", "cpu", "gpu"]) -> str:
+def device_told(wanted: Literal["auto", "cpu", "gpu"], *, has_gpu: bool) -> str:
+    """Where a server that is started computes: it does not tell, and on a GPU it need not."""
     if wanted != "auto":
         return wanted
-    return "gpu" if detect().gpus else "cpu"
+    return "server" if has_gpu else "cpu"

@@ -42,7 +42,8 @@ class OpenAIOptions(BackendOptions, frozen=True, kw_only=True):
     threads: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Threads of a server that is started; None: the cores this process may use."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where a server that is started computes; auto: on a GPU if there is one."""
+    """Where a server that is started computes, which it does not tell; auto: on the CPU where there
+    is no GPU, else it is called ``server``."""
     start_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 300.0
     """How long it may take until it is ready, in seconds."""
 

@@ -42,7 +42,8 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     batch_remedy: str = ""
     """What to ask for to get more of them."""
     device: str = "cpu"
-    """Where the weights are: ``cpu``, ``cuda:0``, ``mps``, or ``gpu`` where it is not said."""
+    """Where the weights are: ``cpu``, ``cuda:0``, ``mps``, or ``gpu`` where it is not said,
+    ``server`` where not even that is."""
     threads: int | None = None
     """Threads that compute on the CPU."""
     weight_element_bytes: float | None = None

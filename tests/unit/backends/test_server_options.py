@@ -14,7 +14,7 @@ from pytest_llmperf.backends import (
     read_options,
 )
 from pytest_llmperf.backends.known_servers import KNOWN, KnownServer, fill, require_modules
-from pytest_llmperf.backends.openai import bare
+from pytest_llmperf.backends.openai import bare, device_told
 from pytest_llmperf.backends.openai_options import OpenAIOptions
 
 VALUES = {"model": "/my models/a.gguf", "port": 4}
@@ -62,6 +62,12 @@ def test_a_wrong_option_names_the_nearest_right_one() -> None:
 
 def test_an_address_may_end_as_clients_of_openai_write_it() -> None:
     assert {bare(f"http://a:1{end}") for end in ("", "/", "/v1", "/v1/")} == {"http://a:1"}
+
+
+def test_a_device_is_not_guessed_where_there_are_two() -> None:
+    assert [device_told("auto", has_gpu=gpu) for gpu in (False, True)] == ["cpu", "server"]
+    assert {device_told("gpu", has_gpu=gpu) for gpu in (False, True)} == {"gpu"}
+    assert {device_told("cpu", has_gpu=gpu) for gpu in (False, True)} == {"cpu"}
 
 
 def test_a_path_stays_one_word_and_json_stays_as_it_is() -> None:
