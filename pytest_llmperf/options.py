@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +18,6 @@ _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
 _OFF = "off"
 _PREFIX = "LLMPERF_"
-_NEXT_PAIR = re.compile(r"[,\n]\s*(?=[\w-]+=)")
-"""What stands between two of ``NAME=PATH``; a comma of a path does not."""
 _NOT_SETTINGS = {
     "LLMPERF_CACHE",
     "LLMPERF_LONG",
@@ -150,25 +147,10 @@ def _history(text: str) -> str:
 
 
 def _interpreters(text: str) -> dict[str, str]:
-    """``vllm=/opt/vllm/bin/python``, one or several; the paths are made absolute."""
-    from pytest_llmperf.backends import BackendError, find_backend
+    # Not at the top: every pytest run would pay for it.
+    from pytest_llmperf.worker.interpreters import read_interpreters
 
-    found = {}
-    for pair in _NEXT_PAIR.split(text.strip()):
-        name, _, path = (part.strip() for part in pair.partition("="))
-        if not name or not path:
-            raise ValueError(f"{pair!r} must read BACKEND=PATH")
-        try:
-            find_backend(name)
-        except BackendError as error:
-            raise ValueError(str(error)) from None
-        if name in found:
-            raise ValueError(f"names two interpreters of {name}")
-        if not Path(path).expanduser().is_file():
-            raise ValueError(f"{path}: there is no such file")
-        # Not resolved: an environment's python is a link, and known by its own place.
-        found[name] = str(Path(path).expanduser().absolute())
-    return found
+    return read_interpreters(text)
 
 
 def _require(text: str) -> str:

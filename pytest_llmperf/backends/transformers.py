@@ -235,7 +235,7 @@ class TransformersEngine(Engine):
             vocab_size=int(self._model.get_input_embeddings().weight.shape[0]),
             context_tokens=self._context_tokens(),
             options=options,
-            build=", ".join(filter(None, (f"torch {self._torch.__version__}", kernels))),
+            build=", ".join(filter(None, (_build(self._torch), kernels))),
             batch=1 if drafts else None,
             batch_remedy="load without what drafts tokens" if drafts else "",
             device=self._where,
@@ -357,6 +357,15 @@ class _TimelineStreamer:
 
     def end(self) -> None:
         """Nothing is left to do when generation ends."""
+
+
+def _build(torch: Any) -> str:
+    """Version of torch, and what this build of it can compute on."""
+    toolkits = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
+    gpus = [f"{name} {version}" for name, version in toolkits.items() if version]
+    mps = ["MPS"] if torch.backends.mps.is_built() else []
+    cpu = f"CPU {torch.backends.cpu.get_cpu_capability()}"
+    return f"torch {torch.__version__} for {' and '.join([*gpus, *mps, cpu])}"
 
 
 def _packed(torch: Any, options: TransformersOptions, device: Any) -> dict[str, Any]:

@@ -7,12 +7,19 @@ import platform
 import re
 import signal
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from pytest_llmperf.backends import Backend, backend_names, find_backend, installed_version
+from pytest_llmperf.backends import (
+    Backend,
+    BackendError,
+    backend_names,
+    find_backend,
+    installed_version,
+)
 from pytest_llmperf.cli.answer import complain
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Accelerator, Hardware
@@ -20,7 +27,8 @@ from pytest_llmperf.measure import Workload
 from pytest_llmperf.models import ModelError, ModelSpec, ModelUnavailable
 from pytest_llmperf.report import words
 from pytest_llmperf.worker.errors import EngineNotInstalled, WorkerError, known_remedy
-from pytest_llmperf.worker.loading import prepare
+from pytest_llmperf.worker.interpreters import read_interpreters
+from pytest_llmperf.worker.loading import choose, prepare
 from pytest_llmperf.worker.messages import Generate, Generated
 from pytest_llmperf.worker.pool import WorkerPool
 
@@ -30,6 +38,8 @@ TIMEOUT_S = 300.0
 TOOL_FAILED = 4
 
 _CRASH = re.compile(r"killed by (SIG[A-Z]+)")
+_TO_THE_REMEDY = re.compile(r"; |(?<=is not installed): |: (?=pip install )")
+"""What stands in an EngineMissing between what is missing and the line that mends it."""
 
 
 class BackendHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +47,7 @@ class BackendHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     version: str | None
-    """Of the engine's package; None: not installed."""
+    """Of the engine's package; None: not installed, or not told by another Python."""
     status: Literal["works", "missing", "broken"]
     detail: str
     remedy: str | None = None
@@ -59,6 +69,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="BACKEND=PATH",
+        help="the Python, of another environment, that runs a backend; repeatable",
+    )
+    parser.add_argument(
         "backends", nargs="*", metavar="BACKEND", help="look at these only (default: all)"
     )
     parser.set_defaults(run=run)
@@ -71,13 +88,19 @@ def run(options: argparse.Namespace) -> int:
         known = ", ".join(backend_names())
         complain(f"unknown backend {unknown[0]!r}; known: {known}")
         return 2
+    names = options.backends or backend_names()
+    try:
+        pythons = _pythons(options.python, names)
+    except ValueError as error:
+        complain(f"--python: {error}")
+        return 2
     hardware = detect()
     if not options.json:
         print("\n".join(machine_lines(hardware)), flush=True)
         print("backends")
     healths = []
-    for name in options.backends or backend_names():
-        health = examine(find_backend(name))
+    for name in names:
+        health = examine(find_backend(name), pythons.get(name))
         healths.append(health)
         if not options.json:
             print("\n".join(backend_lines(health)), flush=True)
@@ -87,31 +110,46 @@ def run(options: argparse.Namespace) -> int:
     return TOOL_FAILED if any(health.status == "broken" for health in healths) else 0
 
 
-def examine(backend: Backend) -> BackendHealth:
-    """Really generate a few tokens with a tiny model in a worker."""
-    version = installed_version(backend)
-    if version is None:
-        return BackendHealth(
-            name=backend.name,
-            version=None,
-            status="missing",
-            detail="not installed",
-            remedy=backend.install,
-        )
+def _pythons(given: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """By backend. Raises ValueError."""
+    pythons = read_interpreters("\n".join(given)) if given else {}
+    for name in pythons:
+        if name not in names:
+            raise ValueError(f"{name} is not looked at; name it among the backends, too")
+    return pythons
+
+
+def examine(backend: Backend, python: str | None = None) -> BackendHealth:
+    """Really generate a few tokens with a tiny model in a worker; ``python``: None is ours."""
+    version = installed_version(backend) if python is None else None
+    if python is None and version is None:
+        return _unwell(backend, None, "missing", "not installed", backend.install)
     try:
-        detail = _generate(backend)
+        told, detail = _generate(backend, python)
     except (ModelUnavailable, EngineNotInstalled) as error:
-        return _unwell(backend, version, "missing", str(error), backend.install)
-    except (ModelError, WorkerError) as error:
-        remedy = remedy_for(backend.name, str(error))
-        detail = str(error).replace(f"{remedy}\n", "") if remedy else str(error)
-        return _unwell(backend, version, "broken", detail, remedy)
-    return BackendHealth(name=backend.name, version=version, status="works", detail=detail)
+        what, remedy = parted(str(error), backend.install)
+        return _unwell(backend, version, "missing", what, remedy)
+    except (ModelError, BackendError, WorkerError) as error:
+        cure = remedy_for(backend.name, str(error))
+        detail = str(error).replace(f"{cure}\n", "") if cure else str(error)
+        return _unwell(backend, version, "broken", detail, cure)
+    return BackendHealth(
+        name=backend.name,
+        version=told if version is None else version,
+        status="works",
+        detail=detail,
+    )
+
+
+def parted(message: str, install: str) -> tuple[str, str]:
+    """What is missing, and what mends it: as the message says, else what installs the engine."""
+    what, *remedy = _TO_THE_REMEDY.split(message, maxsplit=1)
+    return what, remedy[0] if remedy else install
 
 
 def _unwell(
     backend: Backend,
-    version: str,
+    version: str | None,
     status: Literal["missing", "broken"],
     detail: str,
     remedy: str | None,
@@ -129,8 +167,13 @@ def remedy_for(backend: str, report: str) -> str | None:
     return known_remedy(backend, -signal.Signals[crash[1]])
 
 
-def _generate(backend: Backend) -> str:
-    loading = prepare(ModelSpec(MODEL), backend, backend.options_type(), timeout_s=TIMEOUT_S)
+def _generate(backend: Backend, python: str | None) -> tuple[str, str]:
+    """The engine's version as it says itself, and what it was built with.
+
+    Raises ModelError, BackendError, WorkerError.
+    """
+    _, options = choose(backend.name, {}, python)
+    loading = prepare(ModelSpec(MODEL), backend, options, timeout_s=TIMEOUT_S, python=python)
     with tempfile.TemporaryDirectory(prefix="pytest-llmperf-doctor-") as folder:
         pool = WorkerPool(Path(folder))
         try:
@@ -141,7 +184,8 @@ def _generate(backend: Backend) -> str:
             pool.close()
     if not isinstance(answer, Generated) or answer.count != WORKLOAD.new_tokens:
         raise WorkerError(f"asked for {WORKLOAD.new_tokens} tokens, got {answer!r}")
-    return f"generates ({model.engine.build})" if model.engine.build else "generates"
+    build = f" ({model.engine.build})" if model.engine.build else ""
+    return model.version, f"generates{build}"
 
 
 def machine_lines(hardware: Hardware) -> list[str]:

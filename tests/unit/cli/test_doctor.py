@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pytest_llmperf.cli.doctor import (
     backend_lines,
     examine,
     machine_lines,
+    parted,
     remedy_for,
 )
 from pytest_llmperf.hardware.detect import detect
@@ -130,6 +132,83 @@ def test_an_engine_that_is_not_installed_is_missing(monkeypatch: pytest.MonkeyPa
         detail="not installed",
         remedy="pip install 'pytest-llmperf[llama-cpp]'",
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "what", "remedy"),
+    [
+        (
+            "cannot start x: No such file; build x; or name it",
+            "cannot start x: No such file",
+            "build x; or name it",
+        ),
+        ("fastapi is not installed: pip install y", "fastapi is not installed", "pip install y"),
+        (
+            "needs z, which cannot be imported (no z): pip install z",
+            "needs z, which cannot be imported (no z)",
+            "pip install z",
+        ),
+        ("cannot import x: no libx.so", "cannot import x: no libx.so", "the usual line"),
+    ],
+)
+def test_the_remedy_of_what_is_missing_is_that_of_its_message(
+    message: str, what: str, remedy: str
+) -> None:
+    assert parted(message, "the usual line") == (what, remedy)
+
+
+def test_a_server_that_is_missing_is_not_mended_by_its_client(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    health = examine(find_backend("openai"))
+    assert health.status == "missing"
+    assert health.detail.startswith("cannot start llama-server: ")
+    assert health.remedy is not None
+    assert health.remedy.startswith("build or install llama.cpp")
+
+
+def test_a_backend_is_examined_in_the_python_that_is_named_for_it() -> None:
+    health = examine(find_backend("fake"), sys.executable)
+    assert (health.status, health.version) == ("works", "1")
+
+
+def test_an_engine_that_the_other_python_lacks_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "exllamav2.py").write_text("raise ImportError('no CUDA here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    backend = find_backend("exllamav2")
+    assert examine(backend, sys.executable) == BackendHealth(
+        name="exllamav2",
+        version=None,
+        status="missing",
+        detail="cannot import exllamav2: no CUDA here",
+        remedy=backend.install,
+    )
+
+
+def test_a_python_that_can_run_no_worker_is_told(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("")
+    health = examine(find_backend("fake"), str(python))
+    assert health.status == "broken"
+    assert health.detail.startswith(f"{python} cannot be started: ")
+
+
+@pytest.mark.parametrize(
+    ("python", "why"),
+    [
+        ("vllm", "'vllm' must read BACKEND=PATH"),
+        ("vllm=/no/such/python", "/no/such/python: there is no such file"),
+        (f"vllm={sys.executable}", "vllm is not looked at; name it among the backends, too"),
+    ],
+)
+def test_a_python_that_cannot_be_meant_is_a_usage_error(
+    python: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["doctor", "fake", "--python", python]) == answer.USAGE
+    assert capsys.readouterr().err.strip() == f"--python: {why}"
 
 
 def test_an_unknown_backend_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
