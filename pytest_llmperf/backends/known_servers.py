@@ -25,6 +25,8 @@ class KnownServer:
     """What its Python has to have."""
     distribution: str | None = None
     """The package whose version is told, where the server tells none."""
+    wrong_request: tuple[int, ...] = (400, 422)
+    """HTTP statuses with which it answers a request that it does not understand."""
 
 
 KNOWN = {
@@ -43,6 +45,7 @@ KNOWN = {
         remedy="pip install 'llama-cpp-python[server]'",
         modules=("llama_cpp", "fastapi", "uvicorn"),
         distribution="llama-cpp-python",
+        wrong_request=(500,),  # RouteErrorHandler in its errors.py makes that of every exception
     ),
     "vllm": KnownServer(
         command="{python} -m vllm.entrypoints.openai.api_server --model {model} --host {host} "

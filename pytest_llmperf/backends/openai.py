@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.backends.timeline import Timeline
 
 _COMPLETIONS = "/v1/completions"
-_WRONG_REQUEST, _WANTS_A_KEY = (400, 422), (401, 403)
+_WANTS_A_KEY = (401, 403)
 _USUAL_CONTEXT = 2048
 _TRIAL_PROMPT, _TRIAL_TOKENS = 8, 4
 _NO_DEPTH = "a server reads every prompt whole: tokens of depth cannot be read before the clock"
@@ -243,7 +243,7 @@ class OpenAIEngine(Engine):
         except ServerRefused as error:
             if error.status in _WANTS_A_KEY:
                 raise EngineRefused(f"{error};{self._key_hint}") from None
-            if error.status not in _WRONG_REQUEST:
+            if error.status not in KNOWN[self._options.server].wrong_request:
                 raise EngineEnded(str(error)) from None
             self._uncounted = f"the server takes no prompt of token ids as we send it: {error}"
             return []
