@@ -72,7 +72,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(MAKE) --no-print-directory "$(LLAMA_WHEEL)"
 	$(BIN)/pip install -q -c constraints.txt "$(LLAMA_WHEEL)"/*.whl
-	$(BIN)/pip install -q -c constraints.txt -e '.[llama-cpp,transformers,bitsandbytes,quanto,torchao,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[llama-cpp,transformers,bitsandbytes,quanto,torchao,onnxruntime,openai,dev]'
 	touch $@
 
 $(LLAMA_WHEEL):

@@ -9,6 +9,7 @@ from pytest_llmperf.backends import Backend, BackendOptions
 from pytest_llmperf.fit.before_load import (
     DoesNotFit,
     Rejected,
+    can_be_asked,
     expect,
     require_fit,
     require_room_at_most,
@@ -55,7 +56,7 @@ class Loader:
         """
         spec, backend, options = self._understand(caller, wish)
         with explained():
-            if backend.name not in self.settings.python:
+            if can_be_asked(self.settings.python.get(backend.name), self.hardware):
                 require_room_at_most(spec, backend, options, self.hardware)
             return self._find(spec, backend, options, timeout_s)
 
@@ -97,6 +98,11 @@ class Loader:
         Asked for again, what was chosen then is taken, as long as its worker is there.
         """
         spec, backend, options = self._understand("load_model", wish)
+        if backend.name in self.settings.python:
+            raise PerfError(
+                "load_model: fit=True chooses among what is installed here, and the workers of "
+                f"{backend.name} run in another Python (--llmperf-python): give its options instead"
+            )
         before = self._chosen.get(repr(wish))
         if before is not None and self.pool.has(before):
             return self.pool.load(before)

@@ -253,11 +253,6 @@ def add_options(parser: pytest.Parser) -> None:
         parser.addini(option.key, f"{option.help} (as {option.flag})", type="string", default=None)
 
 
-def is_enabled(config: pytest.Config, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this run measures. Raises BadOption."""
-    return _read(_OPTIONS[0], config, environment) is True
-
-
 def read_settings(config: pytest.Config, environment: Mapping[str, str] = os.environ) -> Settings:
     """Gather the settings; without ``--llmperf`` nothing else is looked at. Raises BadOption."""
     values: dict[str, Any] = {}

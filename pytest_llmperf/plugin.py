@@ -35,9 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers; with ``--llmperf``, begin a run."""
     for line in markers.MARKER_LINES:
         config.addinivalue_line("markers", line)
+    _meet_backends(config)
     try:
-        if options.is_enabled(config):
-            _meet_backends(config)
         settings = options.read_settings(config)
     except options.BadOption as error:
         raise pytest.UsageError(str(error)) from None
@@ -55,6 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _meet_backends(config: pytest.Config) -> None:
     """Make those of other plugins known. Raises UsageError."""
+    if not config.hook.pytest_llmperf_backends.get_hookimpls():
+        return
     from pytest_llmperf.backends import BackendError, register
 
     for adapters in config.hook.pytest_llmperf_backends():

@@ -66,6 +66,11 @@ def require_fit(expectation: Expectation | None) -> None:
         raise DoesNotFit("; ".join(expectation.reasons))
 
 
+def can_be_asked(python: str | None, hardware: Hardware) -> bool:
+    """Whether a load can be judged before it: of another Python's engine nobody knows its GPUs."""
+    return python is None or not room_here(hardware).has_gpu
+
+
 def require_room_at_most(
     spec: ModelSpec, backend: Backend, options: BackendOptions, hardware: Hardware
 ) -> None:

@@ -69,6 +69,17 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
         """The least without which nothing runs: weights and cache."""
         return self.weights.low + self.cache
 
+    def together(self, other: Share) -> Share:
+        """What the device holds of two models in one process."""
+        return Share(
+            device=self.device,
+            weights=self.weights + other.weights,
+            copies=self.copies + other.copies,
+            cache=self.cache + other.cache,
+            compute=self.compute + other.compute,
+            overhead=self.overhead + other.overhead,
+        )
+
     @property
     def total(self) -> Interval:
         """The peak."""
@@ -90,6 +101,12 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     def on(self, device: str) -> Share:
         """What one device holds; nothing where it takes no part."""
         return next((each for each in self.shares if each.device == device), Share(device=device))
+
+    def with_another(self, model: Footprint) -> Footprint:
+        """Of both, each as it would be alone; the engine's own is counted by whoever made them."""
+        together = (each.together(model.on(each.device)) for each in self.shares)
+        notes = dict.fromkeys((*self.notes, *model.notes))
+        return msgspec.structs.replace(self, shares=tuple(together), notes=tuple(notes))
 
     @property
     def gpus(self) -> tuple[Share, ...]:

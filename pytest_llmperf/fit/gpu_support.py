@@ -9,7 +9,7 @@ from pathlib import Path
 from pytest_llmperf.backends import BackendOptions
 from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
 from pytest_llmperf.backends.transformers import TransformersOptions
-from pytest_llmperf.backends.vllm import VllmOptions
+from pytest_llmperf.backends.vllm import CPU_BUILD, Vllm, VllmOptions
 from pytest_llmperf.fit.devices import shares_of
 from pytest_llmperf.fit.room import Room
 
@@ -32,7 +32,7 @@ def gpu_shares(options: BackendOptions, room: Room) -> tuple[float, ...]:
             return shares_of(room) if _has("torch", _TORCH) else ()
         case TransformersOptions():
             return _one(options.device, room) if _has("torch", _TORCH) or room.is_shared else ()
-        case VllmOptions(tensor_parallel_size=count):
+        case VllmOptions(tensor_parallel_size=count) if Vllm.distribution != CPU_BUILD:
             return (1 / count,) * count  # it divides each layer evenly
     return ()
 

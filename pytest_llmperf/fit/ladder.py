@@ -94,23 +94,26 @@ def _llama_cpp(
     for each in on_cpu:
         yield _rung(each, options, "on the CPU")
     if "n_ctx" not in given:
-        shorter = _longest_context(last, files, options, room)
-        yield _rung(last, shorter, f"on the CPU, {shorter.n_ctx} tokens of context")
+        for shorter in _shorter_contexts(last, files, options, room):
+            yield _rung(last, shorter, f"on the CPU, {shorter.n_ctx} tokens of context")
 
 
-def _longest_context(
+def _shorter_contexts(
     spec: ModelSpec, files: ModelFiles | None, options: LlamaCppOptions, room: Room
-) -> LlamaCppOptions:
-    """The longest context below what is usual that surely fits; if none does, the shortest."""
+) -> Iterator[LlamaCppOptions]:
+    """The longest context that might fit, and the longest that surely does, if that is another."""
 
     def of(cells: int) -> LlamaCppOptions:
         return msgspec.structs.replace(options, n_ctx=cells * _CELLS)
 
-    def fits(cells: int) -> bool:
-        found = expect(spec, files, of(cells), room)
-        return found is not None and found.fit is Fit.YES
+    def longest(fits: Collection[Fit]) -> int:
+        def holds(cells: int) -> bool:
+            found = expect(spec, files, of(cells), room)
+            return found is not None and found.fit in fits
 
-    return of(max(1, largest(fits, options.n_ctx // _CELLS - 1)))
+        return max(1, largest(holds, options.n_ctx // _CELLS - 1))
+
+    yield from map(of, dict.fromkeys((longest((Fit.YES, Fit.TIGHT)), longest((Fit.YES,)))))
 
 
 def _most_layers(
@@ -145,7 +148,8 @@ def _transformers(
     if "dtype" not in given and specs[-1].quantization != "BF16":
         smaller = msgspec.structs.replace(options, dtype="bfloat16")
         yield _rung(specs[-1], smaller, f"as bfloat16 on the {where}")
-    if not {"quantize", "dtype", "device_map"} & set(given):
+    is_packed = files is not None and files.quantization not in files.type_mix  # GPTQ, AWQ …
+    if not is_packed and not {"quantize", "dtype", "device_map"} & set(given):
         yield from _packed(specs[-1], smaller, where)
     if where == "CPU" or {"device", "device_map"} & set(given):
         return

@@ -7,14 +7,14 @@ order). What a process itself takes was measured: docs/benchmarks.md.
 
 from __future__ import annotations
 
-import msgspec
+from pathlib import Path
 
 from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
 from pytest_llmperf.fit.footprint import NOTHING, RAM, Footprint, Interval, Share
 from pytest_llmperf.fit.load import Load
 from pytest_llmperf.fit.model_size import ModelSize
 from pytest_llmperf.fit.size_of_files import size_of_files
-from pytest_llmperf.models import ModelSpec, resolve
+from pytest_llmperf.models.describe import describe
 from pytest_llmperf.models.layers import LlamaContext, llama_cpp_bytes
 from pytest_llmperf.models.weights import Weights
 
@@ -51,24 +51,9 @@ def llama_cpp_footprint(
     alone = _of_one_model(size, options, shares, load, repacked)
     if options.draft_model is None:
         return alone
-    draft = size_of_files(resolve(ModelSpec(options.draft_model), "gguf"))
+    draft = size_of_files(describe(Path(options.draft_model).expanduser(), "gguf"))
     beside = _of_one_model(draft, options.of_draft(), shares, load, repacked, is_first=False)
-    together = (_together(each, beside.on(each.device)) for each in alone.shares)
-    return msgspec.structs.replace(
-        alone, shares=tuple(together), notes=tuple(dict.fromkeys((*alone.notes, *beside.notes)))
-    )
-
-
-def _together(one: Share, other: Share) -> Share:
-    """What one device holds of both models."""
-    return Share(
-        device=one.device,
-        weights=one.weights + other.weights,
-        copies=one.copies + other.copies,
-        cache=one.cache + other.cache,
-        compute=one.compute + other.compute,
-        overhead=one.overhead + other.overhead,
-    )
+    return alone.with_another(beside)
 
 
 def _of_one_model(

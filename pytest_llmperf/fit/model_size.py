@@ -52,7 +52,9 @@ class TorchStyle(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             mlp="composed" if activation in _COMPOSED else plain,
             changes_scores=kind in ("gemma2", "bloom") or bool(values.get("alibi")),
-            never_fuses=kind == "falcon" and bool(values.get("multi_query", True)),
+            never_fuses=kind == "falcon"
+            and bool(values.get("multi_query", True))
+            and not values.get("new_decoder_architecture", False),
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from pytest_llmperf.backends import BackendOptions
 from pytest_llmperf.backends.llama_cpp import LlamaCppOptions
 from pytest_llmperf.backends.onnxruntime import OnnxRuntimeOptions
@@ -11,7 +13,7 @@ from pytest_llmperf.backends.transformers import TransformersOptions
 from pytest_llmperf.backends.vllm import VllmOptions
 from pytest_llmperf.fit.devices import Devices
 from pytest_llmperf.fit.engines import ENGINES
-from pytest_llmperf.fit.footprint import Footprint, Interval
+from pytest_llmperf.fit.footprint import NOTHING, Footprint, Interval
 from pytest_llmperf.fit.llama_cpp import llama_cpp_footprint
 from pytest_llmperf.fit.load import Load
 from pytest_llmperf.fit.model_size import ModelSize, scaled, size_as_gguf, size_as_loaded
@@ -21,13 +23,16 @@ from pytest_llmperf.fit.transformers import CONVERTED, PACKED, transformers_foot
 from pytest_llmperf.fit.vllm import vllm_footprint
 from pytest_llmperf.models import ModelFiles, ModelSpec
 from pytest_llmperf.models.config import read_config
-from pytest_llmperf.models.errors import ModelError
+from pytest_llmperf.models.describe import describe
+from pytest_llmperf.models.errors import ModelError, UnsupportedModel
 from pytest_llmperf.models.layers import MOST_LAYERS
 from pytest_llmperf.models.synthetic import named_config
 
 USUAL = Load(context_tokens=640, prompt_tokens=512)
 """For engines whose cache grows with the work, which nobody has stated yet at the load."""
 _VLLM_CONTEXT = 2048
+_PAGES, _PAGE_TOKENS = 32, 256
+"""Of continuous batching, where the options leave them out."""
 _DTYPE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 _BYTES = {"F32": 4.0, "BF16": 2.0, "F16": 2.0}
 """Of types that torch keeps or converts; all others stay as they are."""
@@ -88,7 +93,10 @@ def _in_transformers(
     elif stored is not None and stored != element_bytes:
         held = scaled(size, element_bytes / stored)
         beside = Interval.shares(size.weights.total, CONVERTED)
-    return transformers_footprint(
+    if options.batching == "continuous":  # allocates all of its pages at the load
+        cached = (options.num_blocks or _PAGES) * (options.page_size or _PAGE_TOKENS)
+        load = msgspec.structs.replace(load, context_tokens=cached, sequences=1)
+    footprint = transformers_footprint(
         held,
         load,
         element_bytes=element_bytes,
@@ -96,6 +104,12 @@ def _in_transformers(
         eager=options.attn_implementation == "eager",
         devices=devices,
     )
+    if options.assistant_model is None:
+        return footprint
+    draft = size_of_files(describe(Path(options.assistant_model).expanduser(), "hf"))
+    drafting = transformers_footprint(draft, load, element_bytes=element_bytes, devices=devices)
+    own = (msgspec.structs.replace(each, overhead=NOTHING) for each in drafting.shares)
+    return footprint.with_another(msgspec.structs.replace(drafting, shares=tuple(own)))
 
 
 def _in_vllm(
@@ -103,13 +117,24 @@ def _in_vllm(
 ) -> Footprint:
     """Its cache is as long as it was told to make it. Raises ModelError."""
     stored, element_bytes = _bytes_in_memory(spec, files, options.dtype)
+    if options.dtype == "auto":
+        element_bytes = min(element_bytes, 2.0)  # vLLM makes bfloat16 of float32
     size = _size_in_folder(spec, files, stored or element_bytes)
     held = scaled(size, element_bytes / stored) if stored else size
     longest = held.layers.max_context if held.layers else None
     context = options.max_model_len or min(_VLLM_CONTEXT, longest or _VLLM_CONTEXT)
     load = Load(context_tokens=context, prompt_tokens=context, sequences=options.max_num_seqs)
     parts = sum(share > 0 for share in shares)
-    return vllm_footprint(held, load, element_bytes=element_bytes, tensor_parallel=parts)
+    cached = 1.0 if "8" in options.kv_cache_dtype else element_bytes
+    found = vllm_footprint(held, load, element_bytes=cached, tensor_parallel=parts)
+    if options.kv_cache_memory_bytes is None:
+        return found
+    told = options.kv_cache_memory_bytes  # of each GPU, or of the CPU
+    held_by = [
+        msgspec.structs.replace(each, cache=told) if each.weights.high else each
+        for each in found.shares
+    ]
+    return msgspec.structs.replace(found, shares=tuple(held_by))
 
 
 def _size_in_gguf(spec: ModelSpec, files: ModelFiles | None) -> ModelSize:
@@ -127,8 +152,11 @@ def _size_in_folder(spec: ModelSpec, files: ModelFiles | None, stored: float) ->
 def _size_in_onnx(spec: ModelSpec, files: ModelFiles | None) -> ModelSize:
     if files is not None:
         return size_of_files(files)
+    kind = spec.quantization or "INT4"
     planned = ENGINES["onnxruntime"]
-    return planned.size(named_config(spec)[1], spec.quantization or "INT4")
+    if kind not in planned.known:
+        raise UnsupportedModel(f"{kind} is no quantization of onnxruntime")
+    return planned.size(named_config(spec)[1], kind)
 
 
 def _bytes_in_memory(

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import msgspec
 
-from pytest_llmperf.fit.before_load import Expectation, Rejected, expect, require_fit, room_now
+from pytest_llmperf.fit.before_load import (
+    Expectation,
+    Rejected,
+    can_be_asked,
+    expect,
+    require_fit,
+    room_now,
+)
 from pytest_llmperf.hardware.calibration import Calibration, calibrate_cpu, calibrate_cuda
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.gpu_watch import GpuSnapshot, GpuWatch
@@ -63,7 +70,7 @@ class Instruments(Surroundings):
         return None if self.gpu is None else self.gpu.read()
 
     def _require_room(self, loading: Loading) -> None:
-        if loading.python is not None:  # what its engine can do nobody here knows
+        if not can_be_asked(loading.python, self._hardware):
             return
         room = room_now(self._hardware)
         expected = expect(loading.spec, loading.files, loading.options, room)

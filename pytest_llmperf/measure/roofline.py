@@ -125,9 +125,7 @@ def _bandwidth_share(
     if steps_per_s is None:
         return _Share(absent="a single token was generated: there is no decode to time")
     if any(sample.chunk_gaps_s for sample in samples):
-        return _Share(
-            absent="several tokens arrived at once, in how many steps is not known"
-        )
+        return _Share(absent="several tokens arrived at once, in how many steps is not known")
     if engine.kv_element_bytes is None:
         return _Share(absent="the element size of the engine's KV cache is not known")
     scale = 1.0

@@ -127,7 +127,7 @@ def describe_onnx(folder: Path) -> ModelFiles:
     mix = Counter[str]()
     for tensor in model.tensors:
         mix[tensor.type] += tensor.elements
-    packed = [name for name in mix if name.startswith("INT")]
+    packed = [tensor.type for tensor in model.tensors if tensor.is_packed]
     return _files(
         folder,
         "onnx",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SETTINGS = "genai_config.json"
 _INSTALL = "pip install 'pytest-llmperf[onnxruntime]'"
 _NAMES = {"FLOAT": "F32", "FLOAT16": "F16", "BFLOAT16": "BF16"}
+_ROUTING = ("MoE", "QMoE")
 _ANGLES = ("cos_cache", "sin_cache")
 """Tables of rotary embeddings, of which a step reads a row."""
 
@@ -38,6 +39,8 @@ class OnnxTensor(msgspec.Struct, frozen=True, kw_only=True):
     elements: int
     bytes: int
     is_matrix: bool
+    is_packed: bool
+    """Of fewer bits than a byte, or of one with scales."""
     is_table: bool
     """Rows of it are looked up, and nothing else is done with it."""
     is_head: bool
@@ -47,6 +50,8 @@ class OnnxModel(msgspec.Struct, frozen=True, kw_only=True):
     """A decoder and what its settings say of it."""
 
     tensors: tuple[OnnxTensor, ...]
+    routing: str | None
+    """The operator that routes tokens to experts; None: there are no experts."""
     architecture: str
     vocab_size: int
     context_length: int
@@ -66,8 +71,13 @@ def read_onnx_folder(folder: Path) -> OnnxModel:
     settings = _settings(folder)
     decoder = _section(folder, settings, "decoder")
     graph = _graph(graph_path(folder)).graph
+    tensors = tuple(_tensors(graph, folder))
+    if not any(each.is_matrix for each in tensors):
+        raise BrokenModelFile.at(graph_path(folder), "holds no matrices")
+    routing = sorted({node.op_type for node in graph.node if node.op_type in _ROUTING})
     return OnnxModel(
-        tensors=tuple(_tensors(graph, folder)),
+        tensors=tensors,
+        routing=routing[0] if routing else None,
         architecture=str(settings.get("type", "unknown")),
         vocab_size=_count(folder, settings, "vocab_size"),
         context_length=_count(folder, settings, "context_length"),
@@ -161,6 +171,7 @@ def _tensors(graph: GraphProto, folder: Path) -> Iterator[OnnxTensor]:
             elements=elements,
             bytes=sum(_bytes(stored[each], folder) for each in parts),
             is_matrix=packer is not None or len(tensor.dims) > 1,
+            is_packed=packer is not None,
             is_table=all(node.op_type == "Gather" for node in users.get(name, ())),
             is_head=any("lm_head" in node.name for node in users.get(name, ())),
         )

@@ -70,7 +70,7 @@ print("ours", sorted(n for n in sys.modules if n.startswith("pytest_llmperf.")))
     assert "1 skipped" in done.stdout
     assert "exit 0" in done.stdout
     assert "heavy []" in done.stdout
-    ours = ["fixtures", "limits", "markers", "options", "plugin"]
+    ours = ["fixtures", "hookspecs", "limits", "markers", "options", "plugin"]
     assert f"ours {[f'pytest_llmperf.{name}' for name in ours]}" in done.stdout
 
 

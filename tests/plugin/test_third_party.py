@@ -84,11 +84,7 @@ def test_an_entry_point_brings_one_too(
 
 
 def test_the_contract_suite_proves_it(pytester: pytest.Pytester, folder: Path) -> None:
-    pytester.makeconftest(
-        HOOK + "\n\ndef pytest_configure(config):\n"
-        "    from pytest_llmperf.backends import register\n"
-        "    register(pytest_llmperf_backends())\n"
-    )
+    pytester.makeconftest(HOOK)
     pytester.makepyfile(PROVING)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-q")
     outcomes = result.parseoutcomes()
@@ -101,10 +97,7 @@ def test_the_contract_suite_finds_one_that_miscounts(
 ) -> None:
     wrong = example().replace("range(request.new_tokens)", "range(request.new_tokens - 1)")
     pytester.makepyfile(counting_backend=wrong)
-    pytester.makeconftest(
-        "from pytest_llmperf.backends import register\n"
-        "register({'counting': 'counting_backend:Counting'})\n"
-    )
+    pytester.makeconftest(HOOK)
     pytester.makepyfile(PROVING)
     result = pytester.runpytest_subprocess("-q", "-k", "exactly")
     assert result.parseoutcomes()["failed"] == 4

@@ -20,7 +20,7 @@ def write_onnx_folder(source: Path, target: Path, kind: str) -> None:
 
     Raises UnsupportedModel for an architecture that it does not know.
     """
-    _name_class(source)
+    architecture = _name_class(source)
     precision = PRECISIONS[kind]
     with tempfile.TemporaryDirectory(dir=target) as cache:
         places = ("", str(source), str(target), precision, "cpu", cache)
@@ -28,14 +28,15 @@ def write_onnx_folder(source: Path, target: Path, kind: str) -> None:
             create_model(*places, **parse_extra_options(*places, []))
         except NotImplementedError as error:
             raise UnsupportedModel(
-                f"onnxruntime-genai's model builder does not make {source.name}: {error}"
+                f"onnxruntime-genai's model builder does not make {architecture}: {error}"
             ) from error
 
 
-def _name_class(source: Path) -> None:
-    """Add the name of the model's class, which the builder goes by, to a config without it."""
+def _name_class(source: Path) -> str:
+    """The model's class, which the builder goes by; added to a config without it."""
     path = source / "config.json"
     config = json.loads(path.read_text())
     if not config.get("architectures"):
         config["architectures"] = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config["model_type"]]]
         path.write_text(json.dumps(config))
+    return str(config["architectures"][0])

@@ -219,3 +219,43 @@ def test_vllm_on_gpus_divides_what_it_holds() -> None:
 def test_vllm_that_packs_weights_itself_is_not_guessed_at() -> None:
     options = read_options(find_backend("vllm"), {"quantization": "fp8"})
     assert expect(ModelSpec("synthetic:mistral-7b", "BF16"), None, options, room(64)) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "kv_gib"),
+    [
+        ({}, 0.25),
+        ({"kv_cache_dtype": "fp8"}, 0.125),
+        ({"kv_cache_memory_bytes": 40 * GIB}, 40),
+        ({"max_model_len": 4096, "max_num_seqs": 2}, 1.0),
+    ],
+)
+def test_vllms_cache_is_as_long_as_it_was_told(options: dict[str, object], kv_gib: float) -> None:
+    given = read_options(find_backend("vllm"), options)
+    found = expect(ModelSpec("synthetic:mistral-7b", "BF16"), None, given, room(64))
+    assert found is not None
+    assert found.footprint.on("ram").cache == pytest.approx(kv_gib * GIB, rel=0.01)
+
+
+def test_vllm_makes_two_bytes_of_four() -> None:
+    options = read_options(find_backend("vllm"), {})
+    found = expect(ModelSpec("synthetic:mistral-7b", "F32"), None, options, room(64))
+    assert found is not None
+    assert found.footprint.on("ram").weights.high == pytest.approx(2 * 7.24e9, rel=0.01)
+
+
+def test_pages_of_continuous_batching_are_allocated_at_the_load() -> None:
+    def cache(options: dict[str, object]) -> int:
+        given = read_options(TRANSFORMERS, {"batching": "continuous", **options})
+        found = expect(ModelSpec("synthetic:llama-160m", "BF16"), None, given, room(64))
+        assert found is not None
+        return found.footprint.on("ram").cache
+
+    per_token = 12 * 12 * 2 * 64 * 2
+    assert cache({}) == 32 * 256 * per_token
+    assert cache({"num_blocks": 4096, "page_size": 128}) == 4096 * 128 * per_token
+
+
+def test_a_quantization_that_the_engine_does_not_have_is_left_to_the_load() -> None:
+    options = read_options(find_backend("onnxruntime"), {})
+    assert expect(ModelSpec("synthetic:mistral-7b", "Q4_K_M"), None, options, room(64)) is None

@@ -56,6 +56,7 @@ def test_experts_and_conversions_are_there_twice_for_a_while() -> None:
         ({"model_type": "bloom"}, TorchStyle(mlp="composed", changes_scores=True)),
         ({"model_type": "falcon"}, TorchStyle(mlp="plain", never_fuses=True)),
         ({"model_type": "falcon", "multi_query": False}, TorchStyle(mlp="plain")),
+        ({"model_type": "falcon", "new_decoder_architecture": True}, TorchStyle(mlp="plain")),
     ],
 )
 def test_how_transformers_computes_a_model_follows_from_its_config(

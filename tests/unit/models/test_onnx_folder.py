@@ -175,6 +175,19 @@ def test_a_graph_that_is_none_is_refused(folder: Path) -> None:
     assert "model.onnx: is no ONNX graph" in str(refusal(folder))
 
 
+def test_an_empty_graph_is_refused(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"")
+    assert "model.onnx: holds no matrices" in str(refusal(folder))
+
+
+def test_what_a_model_with_experts_reads_is_not_guessed(folder: Path) -> None:
+    graph = onnx.load_model(folder / "model.onnx", load_external_data=False)
+    graph.graph.node.append(helper.make_node("QMoE", ["x"], ["y"], domain="com.microsoft"))
+    (folder / "model.onnx").write_bytes(graph.SerializeToString())
+    found = traffic_of(resolve(ModelSpec(str(folder)), "onnx"))
+    assert found == "what a step reads is not known: how QMoE routes tokens is not read here"
+
+
 def test_weights_outside_of_their_file_are_refused(folder: Path) -> None:
     (folder / "model.onnx.data").write_bytes(b"short")
     error = refusal(folder)
