@@ -35,8 +35,11 @@ test: $(READY) lint
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=90 --skip-covered
 
-# What `make test` skips: engines that share no environment with ours.
+# What `make test` skips: engines that share no environment with ours, and a server of llama.cpp.
 heavy: $(READY) $(VLLM)/.ready
+	$(BIN)/python benchmarks/llama_bench_build.py llama-server
+	$(BIN)/pytest tests/backends/test_contract.py tests/backends/test_servers.py \
+		-k "OpenAI or llama-server or llama_server"
 	LLMPERF_VLLM_PYTHON="$(VLLM)/bin/python" $(BIN)/pytest tests/backends/test_vllm.py
 	$(BIN)/pytest --llmperf --llmperf-suite=smoke --llmperf-backend=vllm \
 		--llmperf-python "vllm=$(VLLM)/bin/python" --llmperf-history=off
