@@ -187,7 +187,7 @@ def test_no_engine_is_nothing_measured(
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "said"),
     [
-        (["--backend", "lama"], 2, "unknown backend 'lama', did you mean 'llama-cpp'?"),
+        (["--backend", "lama-cp"], 2, "unknown backend 'lama-cp', did you mean 'llama-cpp'?"),
         (["--backend", "fake", "-o", "n_ctx=64"], 2, "need a context of 224"),
         (["--backend", "fake", "-o", "disaster=sigkill"], 4, "killed by SIGKILL during decode"),
         (["--model", "none.gguf"], 3, "no such file or folder"),
