@@ -32,6 +32,7 @@ from pytest_llmperf.backends.transformers_packing import (
     Packing,
     quantization_config,
     require_unpackers,
+    require_whole_blocks,
     unpacker,
     weight_element_bytes,
 )
@@ -177,6 +178,8 @@ class TransformersEngine(Engine):
         except (ValueError, ImportError) as error:
             raise EngineRefused(f"transformers could not load {model.path}: {error}") from error
         self._model: Any = (loaded if packed or shared else loaded.to(self._device)).eval()
+        if options.quantize in FOUR_BIT and self._device.type == "cpu":
+            require_whole_blocks(self._model)
         if shared:
             self._device = computing_device(torch, self._model)
         self._where = where(self._model, self._device, options)

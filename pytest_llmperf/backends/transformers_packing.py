@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pytest_llmperf.backends.protocol import EngineMissing
+from pytest_llmperf.backends.protocol import EngineMissing, EngineRefused
 
 Packing = Literal["nf4", "fp4", "int8", "quanto-int8", "quanto-int4", "torchao-int8"]
 """``nf4``, ``fp4`` and ``int8`` (LLM.int8()) are those of bitsandbytes."""
 
 FOUR_BIT = ("nf4", "fp4")
+_BLOCK_WEIGHTS = 64
 _PACKAGES = {"quanto": "optimum-quanto", "torchao": "torchao"}
 _UNPACKERS = {"gptq": ("gptqmodel", "optimum"), "awq": ("gptqmodel",)}
 """What transformers needs for a folder that is packed already, by its ``quant_method``."""
@@ -86,6 +87,20 @@ def quantization_config(packing: Packing, compute_dtype: Any) -> Any:
             f"quantize={packing} needs {package}, which cannot be imported ({error}): "
             f"pip install {package}"
         ) from error
+
+
+def require_whole_blocks(model: Any) -> None:
+    """Bitsandbytes 0.50 packs other rows on a CPU, and cannot multiply with them.
+
+    Raises EngineRefused for a matrix of 4 bits whose rows are no multiple of its blocks.
+    """
+    for name, module in model.named_modules():
+        if type(module).__name__ == "Linear4bit" and module.in_features % _BLOCK_WEIGHTS:
+            raise EngineRefused(
+                f"{name} has rows of {module.in_features} weights, and on a CPU bitsandbytes "
+                f"multiplies 4-bit ones in blocks of {_BLOCK_WEIGHTS} only: use quantize=int8, "
+                "or a GPU"
+            )
 
 
 def weight_element_bytes(model: Any) -> float:

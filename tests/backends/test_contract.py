@@ -14,8 +14,9 @@ import pytest
 from pytest_llmperf.backends import UnknownOption
 from pytest_llmperf.backends.exllamav2 import ExLlamaV2
 from pytest_llmperf.backends.protocol import EngineMissing
-from pytest_llmperf.backends.transformers_packing import Packing
+from pytest_llmperf.backends.transformers_packing import FOUR_BIT, Packing
 from pytest_llmperf.contract import NETWORK_GUARD, BackendContract, GenerationContract
+from pytest_llmperf.worker.errors import EngineRefusal
 from tests.backends.conftest import Load
 from tests.backends.servers import LLAMA_SERVER, needs_llama_server
 from tests.faults.processes import ONE_THREAD, add_site_hook
@@ -55,10 +56,30 @@ class TestTransformers(_OneThread, BackendContract):
 class TestTransformersPacked(GenerationContract):
     backend = "transformers"
 
-    @pytest.fixture(scope="class", params=get_args(Packing))
+    @pytest.fixture(scope="class", params=sorted({*get_args(Packing)} - {*FOUR_BIT}))
     @classmethod
     def options(cls, request: pytest.FixtureRequest) -> Mapping[str, object]:
         return {"quantize": request.param, "num_threads": 1}
+
+
+@pytest.mark.engine
+class TestTransformersInFourBits(GenerationContract):
+    """Of a model whose rows are whole blocks."""
+
+    backend = "transformers"
+    source = "synthetic:llama-160m"
+
+    @pytest.fixture(scope="class", params=FOUR_BIT)
+    @classmethod
+    def options(cls, request: pytest.FixtureRequest) -> Mapping[str, object]:
+        return {"quantize": request.param, "num_threads": 2}
+
+
+@pytest.mark.engine
+def test_rows_that_are_no_whole_blocks_are_refused_in_words(load: Load) -> None:
+    words = r"q_proj has rows of 288 weights, .* use quantize=int8"
+    with pytest.raises(EngineRefusal, match=words):
+        load("transformers", quantize="nf4", device="cpu")
 
 
 @pytest.mark.engine
