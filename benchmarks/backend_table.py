@@ -54,15 +54,15 @@ ROWS = (
     Row("transformers", ("quantize=torchao-int8",)),
     Row("onnxruntime"),
     Row("onnxruntime", quantization="F32"),
-    Row("vllm", batch_options=("max_num_seqs=3",)),
     Row("openai", ("server=llama-server",)),
     Row("ollama"),
     Row("exllamav2"),
+    Row("vllm", batch_options=("max_num_seqs=3",)),
 )
 
 
 def measured(row: Row, more: Sequence[str], extra: Sequence[str] = ()) -> dict[str, Any] | str:
-    """The result of one run, or the last line of why there is none."""
+    """The result of one run, or the line that says why there is none."""
     options = [word for each in (*row.options, *extra) for word in ("-o", each)]
     kind = ["--quantization", row.quantization] if row.quantization else []
     command = [sys.executable, "-m", "pytest_llmperf", "run", SOURCE, "--backend", row.backend]
@@ -74,7 +74,8 @@ def measured(row: Row, more: Sequence[str], extra: Sequence[str] = ()) -> dict[s
     except subprocess.TimeoutExpired:
         return f"no result in {TIMEOUT_S} s"
     if not done.stdout.strip():
-        return next(iter(done.stderr.strip().splitlines()), f"exit {done.returncode}")
+        told = [line for line in done.stderr.splitlines() if line.startswith("pytest-llmperf")]
+        return told[-1] if told else f"exit {done.returncode}"
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -83,10 +84,16 @@ def cells(row: Row, more: Sequence[str]) -> list[str]:
     """One line of the table."""
     one = measured(row, more)
     if isinstance(one, str):
-        reason = one.removeprefix("pytest-llmperf: ").replace("|", "/")
-        return [f"`{row.title}`", *["–"] * 9, reason]
+        return [f"`{row.title}`", *["–"] * 9, _cell(one)]
     result = one["measurement"]
     metrics = result["metrics"]
+    if "itl" not in metrics:
+        return [
+            f"`{row.title}`",
+            result["version"],
+            *["–"] * 8,
+            _cell(f"INVALID: {result['invalid']}"),
+        ]
     together = measured(row, (*more, "--batch", "3"), row.batch_options)
     held = result["engine"]["options"].get("quantize") or (result["files"] or {}).get(
         "quantization"
@@ -101,14 +108,30 @@ def cells(row: Row, more: Sequence[str]) -> list[str]:
         f"{metrics['ttft']['median']:.0f}",
         f"{metrics['decode_tps']['median']:.1f}",
         f"{gaps['p50']:.1f} / {gaps['p99']:.1f}",
-        together if isinstance(together, str) else _decode(together),
+        _cell(together) if isinstance(together, str) else _decode(together),
         f"{metrics['ram']['median']:.2f} {metrics['ram']['kind']}" if "ram" in metrics else "–",
         result["engine"]["device"] if one["hardware"]["accelerators"] else "unproven",
     ]
 
 
 def _decode(found: dict[str, Any]) -> str:
-    return f"{found['measurement']['metrics']['decode_tps']['median']:.1f}"
+    result = found["measurement"]
+    if result["invalid"] is not None:
+        return _cell(f"INVALID: {result['invalid']}")
+    return f"{result['metrics']['decode_tps']['median']:.1f}"
+
+
+def _cell(text: str) -> str:
+    return text.removeprefix("pytest-llmperf run: ").replace("|", "/")
+
+
+def write(lines: Sequence[str]) -> None:
+    """Put the table, as far as it is, between its marks."""
+    text = DOCS.read_text()
+    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    day = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+    said = [f"{SOURCE}, 256 + 64 tokens, {day}, {machine()}:", "", *lines, ""]
+    DOCS.write_text(text[:begin] + "\n".join(said) + text[end:])
 
 
 def main() -> int:
@@ -125,14 +148,8 @@ def main() -> int:
         more = ["--python", pythons[row.backend]] if row.backend in pythons else []
         lines.append(f"| {' | '.join(cells(row, more))} |")
         print(lines[-1], flush=True)
-    if options.write:
-        text = DOCS.read_text()
-        begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-        day = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
-        said = f"{SOURCE}, 256 + 64 tokens, {day}, {machine()}:"
-        DOCS.write_text(
-            "".join((text[:begin], said, "\n\n", *(f"{x}\n" for x in lines), text[end:]))
-        )
+        if options.write:
+            write(lines)
     return 0
 
 
