@@ -72,14 +72,14 @@ def quantization_config(packing: Packing, compute_dtype: Any) -> Any:
                 bnb_4bit_compute_dtype=compute_dtype,
             )
         if packing == "int8":
-            import bitsandbytes  # noqa: F401
+            import bitsandbytes  # noqa: F401 - as above
 
             return transformers.BitsAndBytesConfig(load_in_8bit=True)
         if packing == "torchao-int8":
             from torchao.quantization import Int8WeightOnlyConfig
 
             return transformers.TorchAoConfig(quant_type=Int8WeightOnlyConfig())
-        import optimum.quanto  # noqa: F401
+        import optimum.quanto  # noqa: F401 - as above
 
         return transformers.QuantoConfig(weights=packing.partition("-")[2])
     except (ImportError, OSError) as error:

@@ -43,7 +43,7 @@ class TestLlamaCpp(_OneThread, BackendContract):
 class TestLlamaCppInEightBits(_OneThread):
     backend = "llama-cpp"
     quantization = "Q8_0"
-    batch_options = {"n_seq_max": 3, "n_ctx": 768}  # noqa: RUF012
+    batch_options = {"n_seq_max": 3, "n_ctx": 768}  # noqa: RUF012 - as the contract has it
 
 
 @pytest.mark.engine
@@ -141,9 +141,9 @@ class TestFake(BackendContract):
 
     # Its time is scripted, its tokens are the same for every prompt, and it is done before it could
     # be killed: tests/faults has it die in each phase.
-    test_instants_grow_and_lie_within_the_request = None  # type: ignore[assignment]
-    test_a_batch_is_decoded_whole_or_refused = None  # type: ignore[assignment]
-    test_a_killed_worker_is_told_by_signal_and_phase_and_leaves_nothing = None  # type: ignore[assignment]
+    test_instants_grow_and_lie_within_the_request = None  # type: ignore[assignment] # left out
+    test_a_batch_is_decoded_whole_or_refused = None  # type: ignore[assignment] # left out
+    test_a_killed_worker_is_told_by_signal_and_phase_and_leaves_nothing = None  # type: ignore[assignment] # left out
 
 
 @pytest.mark.parametrize(

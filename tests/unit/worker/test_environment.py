@@ -74,8 +74,11 @@ def test_the_users_own_mapping_is_left_alone() -> None:
     assert user == {"PYTEST_ADDOPTS": "-x", "HOME": "/root"}
 
 
-def test_an_interpreter_that_can_run_a_worker() -> None:
-    require_python(sys.executable)
+def test_an_interpreter_that_can_run_a_worker_is_not_refused() -> None:
+    try:
+        require_python(sys.executable)
+    except WrongPython as error:
+        pytest.fail(str(error))
 
 
 def test_an_environment_that_lacks_a_package_is_told_the_line_that_installs_it(
