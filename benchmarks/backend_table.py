@@ -1,10 +1,11 @@
 """What does each backend really do here? The table of docs/backends.md, from a run of each.
 
-    python benchmarks/backend_table.py [--python BACKEND=PATH]... [--write]
+    python benchmarks/backend_table.py [--python NAME=PATH]... [--packed FOLDER] [--write]
 
 Each backend measures the same synthetic model with `pytest-llmperf run`: 256 prompt tokens, 64 new
-ones, five samples; then a batch of three. What cannot run here has the reason in its row. `--write`
-puts the table into docs/backends.md, between its two marks.
+ones, five samples; then a batch of three. What cannot run here has the reason in its row. With
+`--python`, the interpreters of `vllm` and `gptq`; `--packed`: the same model, by `pack_gptq.py`.
+`--write` puts the table into docs/backends.md, between its two marks.
 """
 
 from __future__ import annotations
@@ -38,11 +39,18 @@ class Row(NamedTuple):
     options: tuple[str, ...] = ()
     batch_options: tuple[str, ...] = ()
     quantization: str | None = None
+    source: str = SOURCE
+    python: str | None = None
+    """Which of the interpreters runs it; None: that of its backend, or ours."""
+    served_by: str | None = None
+    """Which of them its server wants."""
+    packed: str = ""
 
     @property
     def title(self) -> str:
         """``transformers nf4``."""
-        return " ".join((self.backend, *(each.partition("=")[2] for each in self.options)))
+        kinds = (each.partition("=")[2] for each in self.options)
+        return " ".join(filter(None, (self.backend, *kinds, self.packed)))
 
 
 ROWS = (
@@ -52,12 +60,15 @@ ROWS = (
     Row("transformers", ("quantize=int8",)),
     Row("transformers", ("quantize=quanto-int8",)),
     Row("transformers", ("quantize=torchao-int8",)),
+    Row("transformers", source="", python="gptq", packed="GPTQ"),
     Row("onnxruntime"),
     Row("onnxruntime", quantization="F32"),
     Row("openai", ("server=llama-server",)),
-    Row("ollama"),
-    Row("exllamav2"),
+    Row("openai", ("server=vllm",), served_by="vllm"),
     Row("vllm", batch_options=("max_num_seqs=3",)),
+    Row("ollama"),
+    Row("tensorrt-llm"),
+    Row("exllamav2"),
 )
 
 
@@ -65,7 +76,7 @@ def measured(row: Row, more: Sequence[str], extra: Sequence[str] = ()) -> dict[s
     """The result of one run, or the line that says why there is none."""
     options = [word for each in (*row.options, *extra) for word in ("-o", each)]
     kind = ["--quantization", row.quantization] if row.quantization else []
-    command = [sys.executable, "-m", "pytest_llmperf", "run", SOURCE, "--backend", row.backend]
+    command = [sys.executable, "-m", "pytest_llmperf", "run", row.source, "--backend", row.backend]
     try:
         done = subprocess.run(
             [*command, *kind, *options, *WORK, *more],
@@ -84,7 +95,7 @@ def cells(row: Row, more: Sequence[str]) -> list[str]:
     """One line of the table."""
     one = measured(row, more)
     if isinstance(one, str):
-        return [f"`{row.title}`", *["–"] * 9, _cell(one)]
+        return _no_row(row, one)
     result = one["measurement"]
     metrics = result["metrics"]
     if "itl" not in metrics:
@@ -114,6 +125,27 @@ def cells(row: Row, more: Sequence[str]) -> list[str]:
     ]
 
 
+def _line(row: Row, pythons: dict[str, str], packed: str | None) -> list[str]:
+    """One row, with the interpreters and the folder that it needs."""
+    if not row.source:
+        if packed is None or row.python not in pythons:
+            return _no_row(row, f"needs --python {row.python}=PATH and --packed FOLDER")
+        row = row._replace(source=packed)
+    more: list[str] = []
+    path = pythons.get(row.python or row.backend)
+    if path is not None:
+        more += ["--python", path]
+    if row.served_by is not None:
+        if row.served_by not in pythons:
+            return _no_row(row, f"needs --python {row.served_by}=PATH")
+        more += ["-o", f"python={pythons[row.served_by]}"]
+    return cells(row, more)
+
+
+def _no_row(row: Row, why: str) -> list[str]:
+    return [f"`{row.title}`", *["–"] * 9, _cell(why)]
+
+
 def _decode(found: dict[str, Any]) -> str:
     result = found["measurement"]
     if result["invalid"] is not None:
@@ -139,14 +171,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--python", action="append", default=[], metavar="BACKEND=PATH")
+    parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--packed", metavar="FOLDER")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     pythons = dict(each.split("=", 1) for each in options.python)
     lines = [HEAD, "|" + "---|" * (HEAD.count("|") - 1)]
     for row in ROWS:
-        more = ["--python", pythons[row.backend]] if row.backend in pythons else []
-        lines.append(f"| {' | '.join(cells(row, more))} |")
+        lines.append(f"| {' | '.join(_line(row, pythons, options.packed))} |")
         print(lines[-1], flush=True)
         if options.write:
             write(lines)

@@ -23,6 +23,8 @@ class KnownServer:
     """What to do where it is not installed."""
     modules: tuple[str, ...] = ()
     """What its Python has to have."""
+    cache_option: str | None = None
+    """How it is told the size of its KV cache, in bytes; None: it makes room for the context."""
     distribution: str | None = None
     """The package whose version is told, where the server tells none."""
     wrong_request: tuple[int, ...] = (400, 422)
@@ -54,6 +56,7 @@ KNOWN = {
         model_format="hf",
         remedy="vLLM wants an environment of its own: name its interpreter with python=…",
         modules=("vllm",),
+        cache_option="--kv-cache-memory-bytes",
     ),
 }
 

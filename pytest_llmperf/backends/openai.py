@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
-from pytest_llmperf.backends.known_servers import KNOWN, fill, require_modules
+from pytest_llmperf.backends.known_servers import KNOWN, KnownServer, fill, require_modules
 from pytest_llmperf.backends.openai_options import OpenAIOptions
 from pytest_llmperf.backends.openai_stream import Tally
 from pytest_llmperf.backends.protocol import (
@@ -41,6 +42,7 @@ from pytest_llmperf.backends.server_process import (
     ServerProcess,
     free_port,
 )
+from pytest_llmperf.backends.vllm_cache import cache_bytes
 from pytest_llmperf.hardware import usable_cores
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.models import ModelFiles
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 _COMPLETIONS = "/v1/completions"
 _WANTS_A_KEY = (401, 403)
 _USUAL_CONTEXT = 2048
+_VLLM_BLOCK = 128
+"""Tokens of a block on a CPU; on a GPU it has smaller ones, which fit in."""
 _TRIAL_PROMPT, _TRIAL_TOKENS = 8, 4
 _NO_DEPTH = "a server reads every prompt whole: tokens of depth cannot be read before the clock"
 
@@ -132,7 +136,7 @@ class OpenAIEngine(Engine):
             "threads": options.threads or usable_cores(),
             "python": python,
         }
-        template = f"{options.command or known.command} {options.arguments}"
+        template = f"{options.command or known.command + self._cache(known)} {options.arguments}"
         if "{model}" in template and self._files is None:
             raise EngineRefused("command holds {model}: say command_loads='gguf' or 'hf'")
         api = ServerApi(f"http://{HOST}:{port}")
@@ -141,6 +145,21 @@ class OpenAIEngine(Engine):
         self._process = ServerProcess(name, command, known.remedy, hidden=options.api_key_env)
         self._process.wait_until_ready(lambda: _is_ready(api), options.start_timeout_s)
         return api
+
+    def _cache(self, known: KnownServer) -> str:
+        """The words that size its KV cache for one sequence in two-byte numbers, if they can."""
+        if known.cache_option is None or self._files is None:
+            return ""
+        try:
+            size = cache_bytes(
+                Path(self._files.path),
+                context_tokens=self._context_to_ask_for,
+                block_tokens=_VLLM_BLOCK,
+                element_bytes=2.0,
+            )
+        except EngineRefused:  # of an unknown kind: as vLLM chooses
+            return ""
+        return f" {known.cache_option} {size}"
 
     def _find(self) -> None:
         deadline = time.monotonic() + self._options.start_timeout_s

@@ -29,10 +29,8 @@ from pytest_llmperf.backends.protocol import (
     Request,
 )
 from pytest_llmperf.backends.shared_names import forget_shared_names
-from pytest_llmperf.models import ModelError, ModelFiles
-from pytest_llmperf.models.config import read_config
-from pytest_llmperf.models.layers import Layers, Nothing, Recurrent, vllm_bytes
-from pytest_llmperf.models.layers_hf import layers_of_config
+from pytest_llmperf.backends.vllm_cache import cache_bytes
+from pytest_llmperf.models import ModelFiles
 
 if TYPE_CHECKING:
     from pytest_llmperf.backends.timeline import Timeline
@@ -298,26 +296,12 @@ def _engine_config(model: ModelFiles, options: VllmOptions) -> Any:
 
 def _needed_bytes(model: ModelFiles, config: Any) -> int:
     """Of the KV cache of every sequence at its full length. Raises EngineRefused."""
-    cache, block = config.cache_config, int(config.cache_config.block_size)
-    kept = _layers(model)
-    sequences = int(config.scheduler_config.max_num_seqs)
-    blocks = sequences * -(-int(config.model_config.max_model_len) // block)
-    element_bytes = 1.0 if "8" in str(cache.cache_dtype) else config.model_config.dtype.itemsize
-    tokens = (blocks + 1) * block  # vLLM keeps one block for itself
-    whole = sum(
-        vllm_bytes(each, tokens, block_tokens=block, element_bytes=element_bytes)
-        for each in kept.layers
+    cache = config.cache_config
+    whole = cache_bytes(
+        Path(model.path),
+        sequences=int(config.scheduler_config.max_num_seqs),
+        context_tokens=int(config.model_config.max_model_len),
+        block_tokens=int(cache.block_size),
+        element_bytes=1.0 if "8" in str(cache.cache_dtype) else config.model_config.dtype.itemsize,
     )
     return whole // int(config.parallel_config.tensor_parallel_size)
-
-
-def _layers(model: ModelFiles) -> Layers:
-    """Raises EngineRefused where the size of the cache cannot be told beforehand."""
-    remedy = "the size of its KV cache is not known here: give kv_cache_memory_bytes=…"
-    try:
-        layers = layers_of_config(read_config(Path(model.path) / "config.json"))
-    except ModelError as error:
-        raise EngineRefused(f"{error} {remedy}") from error
-    if any(isinstance(each, Recurrent | Nothing) for each in layers.layers):
-        raise EngineRefused(f"{model.path} has recurrent layers: {remedy}")
-    return layers
