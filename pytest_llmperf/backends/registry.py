@@ -16,6 +16,7 @@ _CLASSES = {
     "transformers": "pytest_llmperf.backends.transformers:Transformers",
     "onnxruntime": "pytest_llmperf.backends.onnxruntime:OnnxRuntime",
     "vllm": "pytest_llmperf.backends.vllm:Vllm",
+    "tensorrt-llm": "pytest_llmperf.backends.tensorrt_llm:TensorRtLlm",
     "exllamav2": "pytest_llmperf.backends.exllamav2:ExLlamaV2",
     "openai": "pytest_llmperf.backends.openai:OpenAI",
     "ollama": "pytest_llmperf.backends.ollama:Ollama",

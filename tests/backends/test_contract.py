@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar, get_args
 
 import pytest
 
-from pytest_llmperf.backends import UnknownOption
+from pytest_llmperf.backends import Backend, UnknownOption
 from pytest_llmperf.backends.exllamav2 import ExLlamaV2
 from pytest_llmperf.backends.protocol import EngineMissing
+from pytest_llmperf.backends.tensorrt_llm import TensorRtLlm
 from pytest_llmperf.backends.transformers_packing import FOUR_BIT, Packing
 from pytest_llmperf.contract import NETWORK_GUARD, BackendContract, GenerationContract
 from pytest_llmperf.worker.errors import EngineRefusal
@@ -110,28 +111,44 @@ class TestOpenAI(BackendContract):
         return {"command": LLAMA_SERVER, "command_loads": "gguf", "threads": 1}
 
 
-@pytest.mark.engine
-class TestExLlamaV2(BackendContract):
-    backend = "exllamav2"
-    wrong_option = ("max_seq_length", "max_seq_len")
+class _WhereItCanBeImported(BackendContract):
+    """Of an engine that a machine may have and still not be able to import."""
+
+    adapter: ClassVar[type[Backend]]
 
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
-    def needs_exllamav2(cls) -> None:
-        """Tried in another process: it is found without CUDA, but cannot be imported then."""
-        code = "from pytest_llmperf.backends.exllamav2 import ExLlamaV2 as E; E().import_engine()"
+    def needs_the_engine(cls) -> None:
+        """Tried in another process: exllamav2 is found without CUDA, but cannot be imported."""
+        adapter = cls.adapter
+        code = f"from {adapter.__module__} import {adapter.__name__} as E; E().import_engine()"
         tried = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, check=False, text=True
         )
         last = tried.stderr.strip().rpartition("\n")[2]
         if EngineMissing.__name__ in last:
-            pytest.skip(f"{last.partition(': ')[2]}; {ExLlamaV2.install}")
+            pytest.skip(f"{last.partition(': ')[2]}; {adapter.install}")
         assert tried.returncode == 0, tried.stderr
+
+
+@pytest.mark.engine
+class TestExLlamaV2(_WhereItCanBeImported):
+    adapter = ExLlamaV2
+    backend = "exllamav2"
+    wrong_option = ("max_seq_length", "max_seq_len")
 
     @pytest.fixture(scope="class")
     @classmethod
     def options(cls) -> Mapping[str, object]:
         return {"max_batch_size": 3}
+
+
+@pytest.mark.engine
+class TestTensorRtLlm(_WhereItCanBeImported):
+    adapter = TensorRtLlm
+    backend = "tensorrt-llm"
+    batch = 1
+    wrong_option = ("max_seq_length", "max_seq_len")
 
 
 class TestFake(BackendContract):
