@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from pytest_llmperf.shared_names import forget_shared_names, group_of
+
 DEATH_PIPE_VARIABLE = "PYTEST_LLMPERF_DEATH_PIPE"
 """Environment variable that tells a child the number of its death pipe's read end."""
 
@@ -73,12 +75,14 @@ class Child:
         The leader gets ``grace_s`` to leave by itself, then SIGTERM and as long again. Then
         SIGKILL goes to the group *always*, because helpers of engines ignore SIGTERM; it is
         sent before the leader is reaped, while its pid, the group's id, cannot be reused.
+        What the group shares loses its names in ``/dev/shm`` first: nobody else would remove them.
         Raises Undead, naming the process.
         """
         if self.leader.returncode is None:
             if grace_s > 0 and not self.wait_for_exit(grace_s):
                 self._signal_group(signal.SIGTERM)
                 self.wait_for_exit(grace_s)
+            forget_shared_names(group_of(self.pid))
             self._signal_group(signal.SIGKILL)
             try:
                 self.leader.wait(_DEATH_S)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_llmperf.backends.protocol import EngineEnded, EngineMissing
 from pytest_llmperf.ending import exit_name
+from pytest_llmperf.shared_names import forget_shared_names
 
 HOST = "127.0.0.1"
 _GRACE_S = 1.5
@@ -69,6 +70,8 @@ class ServerProcess:
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE_S)
+        if self._process.returncode is None:
+            forget_shared_names([self._process.pid])
         self._process.kill()
         self._process.wait()
 

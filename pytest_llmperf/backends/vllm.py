@@ -28,9 +28,9 @@ from pytest_llmperf.backends.protocol import (
     ModelFormat,
     Request,
 )
-from pytest_llmperf.backends.shared_names import forget_shared_names
 from pytest_llmperf.backends.vllm_cache import cache_bytes
 from pytest_llmperf.models import ModelFiles
+from pytest_llmperf.shared_names import forget_shared_names
 
 if TYPE_CHECKING:
     from pytest_llmperf.backends.timeline import Timeline

@@ -34,9 +34,12 @@ _WORK: dict[tuple[str, float], tuple[float, float]] = {
 }
 """By kind of MLP and size of a number: what a token holds at once, in widths of the MLP and of
 the model together. Wide because the heap is: the same case took 743 and 807 MiB."""
-_SCORE_BYTES, _CHANGED_SCORE_BYTES, _UNFUSED_SCORE_BYTES = (8.5, 12.0), (16.0, 30.0), (8.5, 15.0)
-"""Of one of eager attention, masked and normalized, in two-byte numbers as in float32; with a cap
-or a bias; and of fused attention where it falls back."""
+_SCORE_BYTES = {2.0: (8.5, 14.0), 4.0: (8.5, 12.0)}
+"""By size of a number: of one of eager attention's, masked and normalized (in float32)."""
+_CHANGED_SCORE_BYTES = {2.0: (16.0, 30.0), 4.0: (9.0, 20.0)}
+"""The same, with a cap or a bias."""
+_UNFUSED_SCORE_BYTES = (8.5, 15.0)
+"""Of fused attention, where it falls back."""
 _SCANNED = (2.5, 3.7)
 """States of a layer for every token of a prompt: a scan without a kernel of its own holds them."""
 _MERGED = (1.6, 2.5)
@@ -149,8 +152,8 @@ def _activations(size: ModelSize, load: Load, element_bytes: float, *, eager: bo
     tokens = load.sequences * load.prompt_tokens
     logits = load.sequences * size.layers.vocab * (element_bytes + _F32)
     width = (size.inner + size.layers.hidden) * element_bytes
-    kind = size.style.mlp, 4.0 if element_bytes > 2 else 2.0
-    work = Interval.shares(round(tokens * width), _WORK[kind])
+    number_bytes = 4.0 if element_bytes > 2 else 2.0
+    work = Interval.shares(round(tokens * width), _WORK[size.style.mlp, number_bytes])
     states = max(
         (each.state_elements for each in size.layers.layers if isinstance(each, Recurrent)),
         default=0,
@@ -158,15 +161,21 @@ def _activations(size: ModelSize, load: Load, element_bytes: float, *, eager: bo
     return (
         Interval(round(0.8 * logits), round(logits))
         + work
-        + _scores(size.style, tokens * load.prompt_tokens * size.layers.heads, eager=eager)
+        + _scores(
+            size.style,
+            tokens * load.prompt_tokens * size.layers.heads,
+            number_bytes if eager else None,
+        )
         + Interval.shares(tokens * states * _F32, _SCANNED)
     )
 
 
-def _scores(style: TorchStyle, count: int, *, eager: bool) -> Interval:
-    """What the scores of one layer take while they are made."""
-    if eager:
-        return Interval.shares(
-            count, _CHANGED_SCORE_BYTES if style.changes_scores else _SCORE_BYTES
-        )
-    return Interval.shares(count, _UNFUSED_SCORE_BYTES) if style.never_fuses else NOTHING
+def _scores(style: TorchStyle, count: int, eager_bytes: float | None) -> Interval:
+    """What the scores of one layer take while they are made.
+
+    ``eager_bytes``: size of a number in eager attention; None: it is fused.
+    """
+    if eager_bytes is None:
+        return Interval.shares(count, _UNFUSED_SCORE_BYTES) if style.never_fuses else NOTHING
+    each = _CHANGED_SCORE_BYTES if style.changes_scores else _SCORE_BYTES
+    return Interval.shares(count, each[eager_bytes])

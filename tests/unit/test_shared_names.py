@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from multiprocessing.shared_memory import SharedMemory
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmperf.backends.shared_names import forget_shared_names
+from pytest_llmperf.child import start
+from pytest_llmperf.shared_names import forget_shared_names
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the names")
 SHARED = Path("/dev/shm")
@@ -63,3 +65,23 @@ def test_names_and_processes_that_go_meanwhile_are_passed_over(tmp_path: Path) -
     with ours.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
         forget_shared_names([ended.pid, os.getpid()], tmp_path)
     assert not ours.exists()
+
+
+def test_a_group_that_is_killed_leaves_no_name_behind() -> None:
+    """A helper of a helper, which ignores every signal that can be ignored."""
+    code = (
+        "import os, signal, sys, time\n"
+        "from multiprocessing.shared_memory import SharedMemory\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "if os.fork() == 0:\n"
+        "    memory = SharedMemory(create=True, size=4096)\n"
+        "    print(memory.name, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    child = start([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert child.leader.stdout is not None
+    name = SHARED / child.leader.stdout.readline().decode().strip()
+    assert name.exists()
+    assert child.end() == -signal.SIGKILL
+    child.leader.stdout.close()
+    assert not name.exists()
