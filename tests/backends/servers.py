@@ -1,4 +1,4 @@
-"""Which real servers has this machine, and what makes those that it lacks?"""
+"""Which real servers has this machine, what makes those that it lacks, and which do wrong?"""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import os
 import shutil
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pytest_llmperf.models.cache import cache_root
+from pytest_llmperf.worker.pool import LoadedModel
+from tests.faults.processes import prompt
+
+HERE = Path(__file__).parent
 
 
 def _llama_server() -> str | None:
@@ -34,3 +39,17 @@ needs_vllm = pytest.mark.skipif(
     not Path(vllm_python()).is_file(),
     reason="no vLLM: set LLMPERF_VLLM_PYTHON to the interpreter of an environment that has it",
 )
+
+
+def faulty(fault: str) -> str:
+    """The command of a server that does this wrong."""
+    return f"{{python}} {HERE / 'faulty_server.py'} {{port}} {fault}"
+
+
+def children(model: LoadedModel) -> list[psutil.Process]:
+    return psutil.Process(model.worker.pid).children(recursive=True)
+
+
+def prompt_of(tokens: int) -> list[int]:
+    """Token ids for a server that knows a hundred of them."""
+    return [each % 100 for each in prompt(tokens)]

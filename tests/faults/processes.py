@@ -103,11 +103,14 @@ def loading(
     source: str = "synthetic:llama-15m",
     quantization: str | None = None,
     timeout_s: float = 60.0,
+    interpreter: str | None = None,
     **options: object,
 ) -> Loading:
-    """What ``load_model`` makes of its arguments."""
-    backend, chosen = choose(backend_name, ONE_THREAD.get(backend_name, {}) | options)
-    return prepare(ModelSpec(source, quantization), backend, chosen, timeout_s=timeout_s)
+    """What ``load_model`` makes of its arguments; ``interpreter``: of the worker, if not ours."""
+    given = ONE_THREAD.get(backend_name, {}) | options
+    backend, chosen = choose(backend_name, given, interpreter)
+    spec = ModelSpec(source, quantization)
+    return prepare(spec, backend, chosen, timeout_s=timeout_s, python=interpreter)
 
 
 def prompt(tokens: int, seed: int = 0) -> list[int]:
