@@ -78,7 +78,7 @@ lint: $(READY)
 # The quick forms, one after another: two at a time would measure each other. All run, and those that
 # missed a target are named at the end.
 BENCHMARKS := synthetic_models memory_accuracy roofline overhead decode_loop parity_transformers \
-	parity_llama_bench gpu_memory baselines history gate_power readers footprint_accuracy
+	parity_llama_bench parity_llama_server gpu_memory baselines history gate_power readers footprint_accuracy
 
 bench: $(READY)
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'

@@ -85,8 +85,8 @@ def measured(row: Row, more: Sequence[str], extra: Sequence[str] = ()) -> dict[s
     except subprocess.TimeoutExpired:
         return f"no result in {TIMEOUT_S} s"
     if not done.stdout.strip():
-        told = [line for line in done.stderr.splitlines() if line.startswith("pytest-llmperf")]
-        return told[-1] if told else f"exit {done.returncode}"
+        _, said, told = done.stderr.partition("pytest-llmperf run: ")
+        return " ".join(told.split()) if said else f"exit {done.returncode}"
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -154,7 +154,7 @@ def _decode(found: dict[str, Any]) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.removeprefix("pytest-llmperf run: ").replace("|", "/")
+    return text.replace("|", "/")
 
 
 def write(lines: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import msgspec
 
 from pytest_llmperf.backends.known_servers import KNOWN, KnownServer, fill, require_modules
-from pytest_llmperf.backends.openai_options import OpenAIOptions
+from pytest_llmperf.backends.openai_options import USUAL_CONTEXT, OpenAIOptions
 from pytest_llmperf.backends.openai_stream import Tally
 from pytest_llmperf.backends.protocol import (
     BackendOptions,
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 _COMPLETIONS = "/v1/completions"
 _WANTS_A_KEY = (401, 403)
-_USUAL_CONTEXT = 2048
 _VLLM_BLOCK = 128
 """Tokens of a block on a CPU; on a GPU it has smaller ones, which fit in."""
 _TRIAL_PROMPT, _TRIAL_TOKENS = 8, 4
@@ -220,7 +219,7 @@ class OpenAIEngine(Engine):
     @property
     def _context_to_ask_for(self) -> int:
         made_for = None if self._files is None else self._files.context_length
-        return self._options.context_tokens or min(_USUAL_CONTEXT, made_for or _USUAL_CONTEXT)
+        return self._options.context_tokens or min(USUAL_CONTEXT, made_for or USUAL_CONTEXT)
 
     def _sizes(self) -> tuple[int, int]:
         """Number of token ids, and context in tokens. Raises EngineRefused."""

@@ -10,6 +10,8 @@ import msgspec
 from pytest_llmperf.backends.known_servers import KNOWN
 from pytest_llmperf.backends.protocol import BackendOptions, ModelFormat
 
+USUAL_CONTEXT = 2048
+"""Tokens, of a server that is started; less where the model was made for less."""
 _QUANTIZATIONS: dict[ModelFormat, str] = {"gguf": "Q4_K_M", "hf": "BF16", "onnx": "INT4"}
 
 

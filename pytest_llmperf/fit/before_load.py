@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from pytest_llmperf.backends import Backend, BackendOptions
+from pytest_llmperf.backends.openai_options import OpenAIOptions
 from pytest_llmperf.backends.transformers import TransformersOptions
 from pytest_llmperf.fit.devices import largest
 from pytest_llmperf.fit.footprint import Footprint
@@ -50,6 +51,8 @@ def expect(
 
     ``files`` None: of a synthetic model that is not built yet.
     """
+    if isinstance(options, OpenAIOptions) and room.has_gpu:
+        return None  # whether its build uses the GPU, only the server knows
     if isinstance(options, TransformersOptions) and options.device_map is not None:
         footprint = _shared(spec, files, options, room)
     else:

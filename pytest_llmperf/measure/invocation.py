@@ -75,17 +75,16 @@ def measure(
     metrics, absent = summarize_metrics(
         taken.samples, model.load, seen, roofline, of_server=of_server
     )
-    findings = [*model.engine.caveats, *taken.findings]
-    findings += [*disagreements(clocks, model.backend), *seen.findings]
-    invalid = taken.invalid
-    if roofline is not None:
-        findings += roofline.findings
-        invalid = invalid or roofline.invalid
-    if changed is not None:
-        findings.append(f"model file changed while it was measured: {changed}")
     expected = instruments.expected(model.loading)
-    if expected is not None:
-        findings += [f"memory is tight: {reason}" for reason in expected.reasons]
+    findings = [
+        *model.engine.caveats,
+        *taken.findings,
+        *disagreements(clocks, model.backend),
+        *seen.findings,
+        *(roofline.findings if roofline else ()),
+        *([f"model file changed while it was measured: {changed}"] if changed else ()),
+        *(f"memory is tight: {reason}" for reason in (expected.reasons if expected else ())),
+    ]
     return Measurement(
         name=name,
         spec=model.loading.spec,
@@ -111,7 +110,7 @@ def measure(
         roofline=roofline,
         clocks=clocks,
         findings=findings,
-        invalid=invalid,
+        invalid=taken.invalid or (roofline.invalid if roofline else None),
         wall_s=wall_s,
     )
 

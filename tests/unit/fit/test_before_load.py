@@ -259,3 +259,35 @@ def test_pages_of_continuous_batching_are_allocated_at_the_load() -> None:
 def test_a_quantization_that_the_engine_does_not_have_is_left_to_the_load() -> None:
     options = read_options(find_backend("onnxruntime"), {})
     assert expect(ModelSpec("synthetic:mistral-7b", "Q4_K_M"), None, options, room(64)) is None
+
+
+def test_a_server_that_is_started_is_asked_as_its_engine() -> None:
+    """It holds what its engine would hold in a worker of ours, and the worker beside it."""
+    spec, served = ModelSpec("synthetic:mistral-7b", "Q8_0"), find_backend("openai")
+    found = expect(spec, None, read_options(served, {"context_tokens": 1024}), room(6))
+    alone = expect(spec, None, read_options(LLAMA, {"n_ctx": 1024, "n_gpu_layers": 0}), room(6))
+    assert found is not None
+    assert alone is not None
+    assert (found.fit, found.footprint.context_tokens) == (Fit.NO, 1024)
+    assert found.footprint.on("ram").needed == alone.footprint.on("ram").needed
+    assert found.footprint.total.high > alone.footprint.total.high
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"command": "serve {model} {port}", "command_loads": "gguf"},
+        {"base_url": "http://127.0.0.1:1"},
+        {"arguments": "--ctx-size 64"},
+        {"server": "vllm", "python": "python"},
+    ],
+)
+def test_of_a_server_that_may_do_otherwise_nothing_is_said(options: dict[str, object]) -> None:
+    spec = ModelSpec("synthetic:mistral-7b", "Q8_0")
+    assert expect(spec, None, read_options(find_backend("openai"), options), room(1)) is None
+
+
+def test_whether_a_server_uses_the_gpu_only_the_server_knows() -> None:
+    both = Room(name="test", ram=4 * GIB, vram=(24 * GIB,))
+    spec = ModelSpec("synthetic:mistral-7b", "Q8_0")
+    assert expect(spec, None, read_options(find_backend("openai"), {}), both) is None
