@@ -44,7 +44,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "llama-128k": _LLAMA | {"model_type": "llama", "vocab_size": 128000},
 }  # fmt: skip
 _IN_GGUF = ("llama", "mistral", "qwen2", "qwen3", "phi", "llama-wide", "llama-128k")
-_SEED = 20261125
+_SEED = 20261126
 NEW_TOKENS = 32
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_llmperf.assessing import Reading
     from pytest_llmperf.hardware.facts import Hardware
     from pytest_llmperf.measure import Measurement
     from pytest_llmperf.report.result import Comparison
@@ -59,13 +60,17 @@ class Measure(Protocol):
         batch: int = 1,
         depth: int = 0,
         seed: int = 0,
+        text: str | os.PathLike[str] | None = None,
+        against: Mapping[str, Any] | None = None,
         name: str | None = None,
     ) -> Measurement:
         """Time ``new_tokens`` tokens after a prompt of ``prompt_tokens``, ten times and more.
 
         ``batch``: so many sequences in step. ``depth``: tokens that each holds already when the
         clock starts. The measurement is judged by the test's ``perf`` limits after its body has
-        returned.
+        returned. ``text``: a file, or ``"shipped"``, that the model reads afterwards, for its
+        perplexity. ``against``: a reference that reads it, too, as ``load_model`` takes it (source,
+        backend and seed are the model's where it says nothing): KL divergence and agreement.
         ``name`` tells several measurements of one test apart.
         """
         ...
@@ -211,10 +216,12 @@ def measure(request: pytest.FixtureRequest) -> Measure:
         batch: int = 1,
         depth: int = 0,
         seed: int = 0,
+        text: str | os.PathLike[str] | None = None,
+        against: Mapping[str, Any] | None = None,
         name: str | None = None,
     ) -> Measurement:
         from pytest_llmperf.measure import Workload
-        from pytest_llmperf.wish import PerfError
+        from pytest_llmperf.wish import PerfError, Unmet
 
         try:
             workload = Workload(
@@ -224,11 +231,28 @@ def measure(request: pytest.FixtureRequest) -> Measure:
                 depth=depth,
                 seed=seed,
             )
-            return run.measure(model, workload, name)
+            return run.measure(model, workload, name, _reading(model, text, against))
+        except Unmet as error:
+            raise _skip_or_fail(str(error), strict=run.session.settings.strict) from None
         except (PerfError, ValueError) as error:
             raise pytest.fail.Exception(str(error), pytrace=False) from None
 
     return measure_it
+
+
+def _reading(
+    model: LoadedModel, text: str | os.PathLike[str] | None, against: Mapping[str, Any] | None
+) -> Reading | None:
+    """What a measurement is to read; None: nothing."""
+    from pytest_llmperf.assessing import Reading
+    from pytest_llmperf.measure.scoring import SHIPPED
+
+    if text is None and against is None:
+        return None
+    spec = model.loading.spec
+    usual = {"source": spec.source, "backend": model.backend, "seed": spec.seed}
+    reference = None if against is None else _wish({**usual, **against})
+    return Reading(SHIPPED if text is None else os.fspath(text), reference)
 
 
 def _session(config: pytest.Config) -> Session:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from pytest_llmperf.assessing import Reading, assess
 from pytest_llmperf.backends import find_backend, installed_version
 from pytest_llmperf.backends.registry import BackendError
 from pytest_llmperf.comparing import compare
@@ -142,17 +143,45 @@ class RunningTest:
         self.compared.append(found)
         return found
 
-    def measure(self, model: LoadedModel, workload: Workload, name: str | None) -> Measurement:
-        """Measure one workload; judged when the test's body has returned. Raises PerfError."""
+    def measure(
+        self,
+        model: LoadedModel,
+        workload: Workload,
+        name: str | None,
+        reading: Reading | None = None,
+    ) -> Measurement:
+        """Measure one workload; judged when the test's body has returned. Raises PerfError, Unmet.
+
+        ``reading``: the text that the model reads when it has been timed.
+        """
         if self.is_judged:
             raise PerfError("measure: the test was judged already, so this would go unjudged")
         label = name or str(len(self.measured) + 1)
         if label in {each.measurement.name for each in self.measured}:
             raise PerfError(f"measure: the name {label!r} is used twice in this test")
+        self._require_reading(reading)
         plan = self._plan()
         measurement = self._measure(model, workload, plan, label)
+        if reading is not None and measurement.invalid is None:
+            measurement = self._read(model, measurement, reading)
         self.measured.append(Measured(model.loading, workload, plan, measurement))
         return measurement
+
+    def _require_reading(self, reading: Reading | None) -> None:
+        """Raises PerfError for limits on what a text would have to tell."""
+        for budget in self.limits.budgets:
+            metric = budget.keyword.metric
+            if not metric.of_output:
+                continue
+            if reading is None:
+                raise PerfError(f"{budget.text} needs measure(…, text='shipped') or against={{…}}")
+            if reading.against is None and metric.name != "perplexity":
+                raise PerfError(f"{budget.text} needs a reference: measure(…, against={{…}})")
+
+    def _read(self, model: LoadedModel, measurement: Measurement, reading: Reading) -> Measurement:
+        what = f"{model.backend} {model.loading.spec.source}"
+        with explained(), showing(self.session.progress, what) as say:
+            return assess(model, measurement, reading, self.load, self._timeout_s, say)
 
     def _plan(self) -> Plan:
         settings = self.session.settings

@@ -12,6 +12,7 @@ from pytest_llmperf.child import Undead
 from pytest_llmperf.fit.before_load import DoesNotFit
 from pytest_llmperf.gate.baseline import BaselineError
 from pytest_llmperf.hardware.lease import LeaseError, cpu_lease
+from pytest_llmperf.measure.scoring import BadText
 from pytest_llmperf.models import ModelError, ModelUnavailable
 from pytest_llmperf.report.progress import Progress
 from pytest_llmperf.worker.errors import EngineNotInstalled, WorkerError
@@ -66,5 +67,13 @@ def explained() -> Iterator[None]:
         yield
     except (ModelUnavailable, EngineNotInstalled, DoesNotFit) as error:
         raise Unmet(str(error)) from None
-    except (ModelError, BackendError, WorkerError, LeaseError, Undead, BaselineError) as error:
+    except (
+        ModelError,
+        BackendError,
+        BadText,
+        WorkerError,
+        LeaseError,
+        Undead,
+        BaselineError,
+    ) as error:
         raise PerfError(str(error)) from None

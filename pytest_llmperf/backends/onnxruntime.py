@@ -128,6 +128,34 @@ class OnnxRuntimeEngine(Engine):
             generator.generate_next_token()
             arrived(generator.get_next_tokens().tolist())
 
+    def tokenize(self, text: str) -> list[int]:
+        """With the tokenizer that lies beside the model. Raises EngineRefused."""
+        path = Path(self._files.path) / "tokenizer.json"
+        try:
+            import tokenizers
+        except ImportError as error:
+            raise EngineRefused(
+                f"{path} is read with tokenizers: pip install tokenizers"
+            ) from error
+        if not path.is_file():
+            raise EngineRefused(f"{self._files.path} has no tokenizer.json")
+        found = tokenizers.Tokenizer.from_file(str(path)).encode(text, add_special_tokens=False)
+        return [int(each) for each in found.ids]
+
+    def logits(self, tokens: list[int]) -> Any:
+        """Of all tokens of a prompt, read in one piece."""
+        import numpy
+
+        generator = self._generator(Request(prompts=[tokens], new_tokens=1))
+        generator.append_tokens(numpy.array([tokens], dtype=numpy.int32))
+        rows = numpy.asarray(generator.get_output("logits"), dtype=numpy.float32)
+        if rows.shape[1] != len(tokens):
+            raise EngineRefused(
+                f"{self._files.path} gives the logits of the last token alone: make it without "
+                "pruning them"
+            )
+        return numpy.ascontiguousarray(rows[0, :, : self._vocab_size])
+
     def _generator(self, request: Request) -> Any:
         parameters = self._lib.GeneratorParams(self._model)
         parameters.set_search_options(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -102,6 +102,9 @@ class BackendOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return usual
 
 
+_NO_LOGITS = "this backend gives no logits: output quality cannot be measured with it"
+
+
 class Engine(Protocol):
     """One loaded model."""
 
@@ -121,6 +124,20 @@ class Engine(Protocol):
         What does not fit into ``facts()`` is refused before it gets here. Raises EngineEnded.
         """
         ...
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a text, none of them added. Raises EngineRefused without a tokenizer."""
+        del text
+        raise EngineRefused(_NO_LOGITS)
+
+    def logits(self, tokens: list[int]) -> Any:
+        """Logits of what follows each token of one sequence: float32, (tokens, vocabulary).
+
+        Anything with Python's buffer protocol, row by row. The sequence is read with the options
+        in force, into a context of its own, and nothing of another is in it. Raises EngineRefused.
+        """
+        del tokens
+        raise EngineRefused(_NO_LOGITS)
 
     def timings(self) -> EngineTimings | None:
         """Tell what the engine itself measured of the last request; None: it does not."""

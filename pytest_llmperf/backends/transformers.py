@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from pytest_llmperf.backends.transformers_cache import CacheUse
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
+_PIECE_TOKENS = 32
+"""What is read at once where a cache has to be seen at work: a whole prompt is not read from it."""
 _TRIAL = Request(prompts=[[1, 2, 3, 4, 5, 6, 7, 8]], new_tokens=4)
 """What is asked once while loading, where a technique must be seen working."""
 
@@ -153,7 +155,7 @@ class TransformersEngine(Engine):
         import transformers
 
         self._torch: Any = torch
-        self._options = options
+        self._options, self._path = options, model.path
         torch.set_num_threads(options.num_threads or usable_cores())
         self._device = choose_device(torch, options.device)
         shared = sharing(options)
@@ -299,6 +301,34 @@ class TransformersEngine(Engine):
             drafts.report(len(request.prompts[0]), timeline.chunk_tokens)
         elif "past_key_values" in extra:
             self._look_into(extra["past_key_values"])
+
+    def tokenize(self, text: str) -> list[int]:
+        """With the tokenizer that lies beside the model. Raises EngineRefused."""
+        import transformers
+
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                self._path, local_files_only=True, trust_remote_code=False
+            )
+        except (OSError, ValueError) as error:
+            raise EngineRefused(f"{self._path} has no tokenizer: {error}") from error
+        return [int(each) for each in tokenizer.encode(text, add_special_tokens=False)]
+
+    def logits(self, tokens: list[int]) -> Any:
+        """In one step; through another cache than the usual one in pieces, so that it is read."""
+        torch, is_usual = self._torch, self._caches.kind == "dynamic"
+        with self._without_gradients():
+            inputs = torch.tensor([tokens], dtype=torch.long, device=self._device)
+            if is_usual:
+                rows = self._model(inputs, use_cache=False).logits[0]
+            else:
+                cache = self._caches.make(len(tokens))
+                pieces = [
+                    self._model(piece, past_key_values=cache, use_cache=True).logits[0]
+                    for piece in inputs.split(_PIECE_TOKENS, dim=1)
+                ]
+                rows = torch.cat(pieces)
+            return rows.float().cpu().contiguous().numpy()
 
     def _cache_for(self, request: Request, inputs: Any) -> dict[str, Any]:
         """The cache as an argument of ``generate``, with the tokens that are read ahead in it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
@@ -37,8 +38,8 @@ class TorchStyle(msgspec.Struct, frozen=True, kw_only=True):
 
     mlp: Literal["gated", "plain", "composed"] = "gated"
     """Composed: the activation is made of several operations, each with a result of its own."""
-    changes_scores: bool = False
-    """Scores are capped, or a bias is added to them, each with a result of its own."""
+    scores: Literal["plain", "capped", "biased"] = "plain"
+    """Capped, or with a bias added: each operation has a result of its own."""
     never_fuses: bool = False
     """Scores are held even under fused attention: all query heads share one key head."""
 
@@ -51,11 +52,17 @@ class TorchStyle(msgspec.Struct, frozen=True, kw_only=True):
         plain: Literal["gated", "plain"] = "plain" if kind in _UNGATED else "gated"
         return cls(
             mlp="composed" if activation in _COMPOSED else plain,
-            changes_scores=kind in ("gemma2", "bloom") or bool(values.get("alibi")),
+            scores=_scores(kind, values),
             never_fuses=kind == "falcon"
             and bool(values.get("multi_query", True))
             and not values.get("new_decoder_architecture", False),
         )
+
+
+def _scores(kind: str, values: Mapping[str, Any]) -> Literal["plain", "capped", "biased"]:
+    if kind == "bloom" or values.get("alibi"):
+        return "biased"
+    return "capped" if kind == "gemma2" else "plain"
 
 
 class ModelSize(msgspec.Struct, frozen=True, kw_only=True):

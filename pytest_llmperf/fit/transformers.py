@@ -25,7 +25,7 @@ _PROCESS = Interval(392 * _MIB, 412 * _MIB)
 _CUDA_CONTEXT = Interval(350 * _MIB, 900 * _MIB)
 _CPU = Devices()
 _WORK: dict[tuple[str, float], tuple[float, float]] = {
-    ("gated", 2.0): (5.5, 10.5),
+    ("gated", 2.0): (4.6, 10.5),
     ("gated", 4.0): (3.5, 7.5),
     ("plain", 2.0): (3.0, 6.0),
     ("plain", 4.0): (2.5, 5.0),
@@ -34,10 +34,15 @@ _WORK: dict[tuple[str, float], tuple[float, float]] = {
 }
 """By kind of MLP and size of a number: what a token holds at once, in widths of the MLP and of
 the model together. Wide because the heap is: the same case took 743 and 807 MiB."""
-_SCORE_BYTES = {2.0: (8.5, 12.0), 4.0: (8.0, 12.0)}
-"""By size of a number: of one of eager attention's, masked and normalized (in float32)."""
-_CHANGED_SCORE_BYTES = {2.0: (16.0, 30.0), 4.0: (9.0, 20.0)}
-"""The same, with a cap or a bias."""
+_SCORE_BYTES = {
+    ("plain", 2.0): (8.5, 12.0),
+    ("plain", 4.0): (8.0, 12.0),
+    ("capped", 2.0): (9.5, 14.0),
+    ("capped", 4.0): (9.0, 14.0),
+    ("biased", 2.0): (14.5, 22.0),
+    ("biased", 4.0): (14.5, 24.0),
+}
+"""By kind and size of a number: of one of eager attention's scores, masked and normalized."""
 _EAGER_KERNELS = Interval(30 * _MIB, 50 * _MIB)
 """What multiplying attention's matrices brings in once, in two-byte numbers: 38 to 47 MiB were
 seen, with models and prompts of every size."""
@@ -180,6 +185,5 @@ def _scores(style: TorchStyle, count: int, eager_bytes: float | None) -> Interva
     """
     if eager_bytes is None:
         return Interval.shares(count, _UNFUSED_SCORE_BYTES) if style.never_fuses else NOTHING
-    each = _CHANGED_SCORE_BYTES if style.changes_scores else _SCORE_BYTES
     kernels = _EAGER_KERNELS if eager_bytes == 2.0 and count else NOTHING
-    return kernels + Interval.shares(count, each[eager_bytes])
+    return kernels + Interval.shares(count, _SCORE_BYTES[style.scores, eager_bytes])

@@ -63,6 +63,8 @@ def wants_confirmation(measurement: Measurement, limits: Limits) -> bool:
 
 def is_near_in(measurement: Measurement, budget: Budget) -> bool:
     """Whether either end of what was measured is near the limit; False where it is absent."""
+    if budget.keyword.metric.of_output:
+        return False
     value = value_of(measurement, budget)
     if value is None:
         return False

@@ -27,6 +27,8 @@ class Metric:
     """Whether a percentile may carry a budget."""
     most: float | None = None
     """Largest value that can be meant; None: no bound."""
+    of_output: bool = False
+    """Told by a text, and the same in every process: nothing to look at twice."""
 
     @property
     def prefix(self) -> str:
@@ -50,9 +52,9 @@ METRICS = (
     Metric("vram_reserved", "VRAM reserved", "GiB", "lower", "gb"),
     Metric("mbu", "memory bandwidth used", "", "higher", most=1.1),
     Metric("mfu", "compute used", "", "higher"),
-    Metric("kl_divergence", "KL divergence", "nats", "lower"),
-    Metric("perplexity", "perplexity", "", "lower"),
-    Metric("top1_agreement", "top-1 agreement", "", "higher", most=1.0),
+    Metric("kl_divergence", "KL divergence", "nats", "lower", of_output=True),
+    Metric("perplexity", "perplexity", "", "lower", of_output=True),
+    Metric("top1_agreement", "top-1 agreement", "", "higher", most=1.0, of_output=True),
 )
 
 TAIL_PERCENTILES = (50, 90, 95, 99)

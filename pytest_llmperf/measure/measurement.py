@@ -12,6 +12,7 @@ from pytest_llmperf.measure.device_memory import DeviceMemory
 from pytest_llmperf.measure.engine_clock import ClockComparison
 from pytest_llmperf.measure.gpu_conditions import GpuConditions
 from pytest_llmperf.measure.memory import MemoryUse
+from pytest_llmperf.measure.quality import Quality
 from pytest_llmperf.measure.quantity import Quantity
 from pytest_llmperf.measure.roofline import Roofline
 from pytest_llmperf.measure.workload import Workload
@@ -60,6 +61,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     gpu_conditions: list[GpuConditions]
     roofline: Roofline | None
     """How near the machine's own limits the samples came; None: nothing to compare with."""
+    quality: Quality | None = None
+    """What a text told of the output; None: it was not asked to read one."""
     clocks: list[ClockComparison]
     """The engine's own times beside ours, where it keeps any."""
     findings: list[str]
@@ -133,6 +136,21 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     def mfu(self) -> Quantity:
         """Share of the arithmetic measured in this run."""
         return self.quantity("mfu")
+
+    @property
+    def perplexity(self) -> Quantity:
+        """Over a text, exp of the mean surprise."""
+        return self.quantity("perplexity")
+
+    @property
+    def kl_divergence(self) -> Quantity:
+        """From the reference, mean over the positions of a text, in nats."""
+        return self.quantity("kl_divergence")
+
+    @property
+    def top1_agreement(self) -> Quantity:
+        """Share of the positions of a text where the likeliest token is the reference's."""
+        return self.quantity("top1_agreement")
 
     def slowed_share(self, *causes: str) -> float | None:
         """The largest share of the time for which one of ``causes`` slowed what computed.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,6 +19,11 @@ from pytest_llmperf.models.config import ModelConfig
 from pytest_llmperf.models.errors import ModelError, NoSpace, RequirementMissing, UnsupportedModel
 from pytest_llmperf.models.messages import Answer, BuildTask, Done, Failed, Progress
 from pytest_llmperf.models.quantization import find_quantization
+from pytest_llmperf.models.trained import find_recipe
+from pytest_llmperf.texts import TRAINED_ON
+
+if TYPE_CHECKING:
+    from pytest_llmperf.models.writers.weights import Draw
 
 _SMALLEST_STEP = 0.01
 
@@ -64,9 +71,14 @@ def _build(task: BuildTask, say: Callable[[Answer], None]) -> None:
 
         folder = Path(task.folder)
         hf_folder.write_side_files(folder, config, task.quantization)
-        architecture = lay_out(config)
+        if task.recipe is not None:
+            from pytest_llmperf.models.writers.trainer import train
+
+            recipe = find_recipe(task.recipe)
+            train(folder, config, recipe, TRAINED_ON, task.seed, _steps(say, "training"))
+            return
         hf_folder.write_weights(
-            folder, architecture, task.seed, task.quantization, _steps(say, "weights")
+            folder, lay_out(config), task.quantization, _draw(task), _steps(say, "weights")
         )
     else:
         from pytest_llmperf.models.writers import any_folder
@@ -95,22 +107,29 @@ def _build_gguf(task: BuildTask, config: ModelConfig, say: Callable[[Answer], No
             "Use format hf."
         )
     target = Path(task.folder) / f"{task.name}-{task.quantization}.gguf"
-    quantization = find_quantization(task.quantization)
+    quantization, draw = find_quantization(task.quantization), _draw(task)
     if quantization.is_plain:
         gguf_file.write_gguf(
-            target, architecture, task.name, task.seed, quantization.name, _steps(say, "weights")
+            target, architecture, task.name, quantization.name, draw, _steps(say, "weights")
         )
         return
     from pytest_llmperf.models.writers import quantizer
 
     base = Path(task.base_gguf) if task.base_gguf else Path(task.folder) / "unquantized.gguf"
     if not task.base_gguf:
-        gguf_file.write_gguf(
-            base, architecture, task.name, task.seed, "BF16", _steps(say, "weights")
-        )
+        gguf_file.write_gguf(base, architecture, task.name, "BF16", draw, _steps(say, "weights"))
     quantizer.quantize(base, target, quantization, _steps(say, "quantizing"))
     if not task.base_gguf:
         base.unlink()
+
+
+def _draw(task: BuildTask) -> Draw:
+    """Where the numbers come from: a file of weights, or the seed."""
+    from pytest_llmperf.models.writers.weights import generate, stored
+
+    if task.weights is not None:
+        return functools.partial(stored, path=Path(task.weights))
+    return functools.partial(generate, seed=task.seed)
 
 
 def _steps(say: Callable[[Answer], None], stage: str) -> Callable[[float], None]:

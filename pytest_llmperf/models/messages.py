@@ -25,6 +25,10 @@ class BuildTask(msgspec.Struct, frozen=True):
     quantization: str
     folder: str
     """An empty folder that the files are written into."""
+    recipe: str | None = None
+    """Train it by this one of models/trained.py, instead of drawing random weights."""
+    weights: str | None = None
+    """A safetensors file in float32 that holds its weights, instead of random ones."""
     base_gguf: str | None = None
     """A file of the same weights in a plain type, if one is there already."""
 

@@ -59,8 +59,10 @@ def _refuse_misspelt(source: str) -> None:
         raise InvalidSource(f"model source {source!r}: did you mean 'synthetic:{source}'?")
     scheme, colon, _ = source.partition(":")
     if colon and len(scheme) > 1 and scheme.isalpha():
-        close = difflib.get_close_matches(scheme, ("synthetic", "hf"), n=1)
-        meant = f"did you mean '{close[0]}:'?" if close else "there are synthetic: and hf:"
+        close = difflib.get_close_matches(scheme, ("synthetic", "trained", "hf"), n=1)
+        meant = (
+            f"did you mean '{close[0]}:'?" if close else "there are synthetic:, trained: and hf:"
+        )
         raise InvalidSource(f"model source {source!r}: '{scheme}:' is no kind of source; {meant}")
 
 

@@ -11,6 +11,7 @@ from pytest_llmperf.models.formats import Format
 from pytest_llmperf.models.quantization import find_quantization
 
 SYNTHETIC = "synthetic:"
+TRAINED = "trained:"
 HUB = "hf:"
 
 _HUB_SOURCE = re.compile(r"hf:(?P<org>[\w.-]+)/(?P<name>[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -24,14 +25,15 @@ class ModelSpec(msgspec.Struct, frozen=True):
     """
 
     source: str
-    """``synthetic:NAME``, ``synthetic:path/config.json``, a path, ``hf:org/name@revision``."""
+    """``synthetic:NAME``, ``synthetic:path/config.json``, ``trained:NAME``, a path,
+    ``hf:org/name@revision``."""
     quantization: str | None = None
     """A llama.cpp file type by name, or ``INT4``; None takes what the source has."""
     seed: int = 0
     """Which random weights a synthetic model gets."""
 
     def __post_init__(self) -> None:
-        if not self.source.strip() or self.source in (SYNTHETIC, HUB):
+        if not self.source.strip() or self.source in (SYNTHETIC, TRAINED, HUB):
             raise InvalidSource(f"model source {self.source!r} names nothing. {_forms()}")
         if self.source.startswith(HUB):
             hub_parts(self.source)
@@ -43,8 +45,8 @@ class ModelSpec(msgspec.Struct, frozen=True):
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether the weights are random."""
-        return self.source.startswith(SYNTHETIC)
+        """Whether it is made here: of random weights, or trained on a shipped text."""
+        return self.source.startswith((SYNTHETIC, TRAINED))
 
     @property
     def is_on_hub(self) -> bool:
@@ -76,8 +78,8 @@ def hub_parts(source: str) -> HubParts:
 
 def _forms() -> str:
     return (
-        "Known forms: synthetic:NAME, synthetic:path/config.json, a local file or folder, "
-        "hf:org/name@revision."
+        "Known forms: synthetic:NAME, synthetic:path/config.json, trained:NAME, a local file or "
+        "folder, hf:org/name@revision."
     )
 
 

@@ -33,8 +33,10 @@ from pytest_llmperf.models.quantization import (
     makeable_in,
     require_makeable,
 )
-from pytest_llmperf.models.spec import SYNTHETIC, ModelFiles, ModelSpec
+from pytest_llmperf.models.safetensors import SINGLE
+from pytest_llmperf.models.spec import SYNTHETIC, TRAINED, ModelFiles, ModelSpec
 from pytest_llmperf.models.tokenizer import tokens
+from pytest_llmperf.models.trained import find_recipe, reading
 
 BUILDER_VERSION = 1
 """To be raised whenever the same request would give other bytes."""
@@ -58,6 +60,8 @@ class SyntheticModel(msgspec.Struct, frozen=True):
     seed: int
     format: Format
     quantization: Quantization
+    recipe: str | None = None
+    """By which it is trained; None: its weights are random."""
 
     @classmethod
     def of(cls, spec: ModelSpec, file_format: Format) -> SyntheticModel:
@@ -78,12 +82,22 @@ class SyntheticModel(msgspec.Struct, frozen=True):
                     f"{config.origin} cannot be written as GGUF: {architecture.gguf_obstacle}. "
                     "Use format hf."
                 )
-        return cls(name, config, spec.seed, file_format, quantization)
+        recipe = spec.source.removeprefix(TRAINED) if spec.source.startswith(TRAINED) else None
+        return cls(name, config, spec.seed, file_format, quantization, recipe)
+
+    @property
+    def is_what_is_trained(self) -> bool:
+        """Whether training writes this itself; other formats get their weights from it."""
+        return self.format == "hf" and self.quantization.name == "F32"
+
+    def trained(self) -> SyntheticModel:
+        """The form that training writes."""
+        return msgspec.structs.replace(self, format="hf", quantization=find_quantization("F32"))
 
     def entry(self, models: Path) -> Entry:
         """Return its place in the folder of all cached models."""
         maker = _maker_version(self.format, self.quantization)
-        facts = (
+        facts: tuple[object, ...] = (
             BUILDER_VERSION,
             self.config.values,
             self.seed,
@@ -91,6 +105,8 @@ class SyntheticModel(msgspec.Struct, frozen=True):
             self.quantization.name,
             maker,
         )
+        if self.recipe is not None:
+            facts += (reading(find_recipe(self.recipe)),)
         digest = hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()
         kind = self.quantization.name
         if self.format != "gguf":
@@ -140,6 +156,10 @@ def obtain(
     if found is not None:
         return found
     _require_packages(model)
+    weights = None
+    if model.recipe is not None and not model.is_what_is_trained:
+        left_s = None if timeout_s is None else began + timeout_s - time.monotonic()
+        weights = Path(obtain(model.trained(), models, progress, left_s, free).path) / SINGLE
     with entry.locked(timeout_s, functools.partial(progress, "waiting for another build", 0.0)):
         found = describe_entry(entry, model.format)
         if found is not None:
@@ -156,6 +176,8 @@ def obtain(
                 format=model.format,
                 quantization=model.quantization.name,
                 folder=str(folder),
+                recipe=model.recipe if model.is_what_is_trained else None,
+                weights=str(weights) if weights else None,
                 base_gguf=str(base) if base else None,
             )
             run_builder(task, progress, None if timeout_s is None else began + timeout_s)
@@ -177,6 +199,9 @@ def named_config(spec: ModelSpec) -> tuple[str, ModelConfig]:
 
     Raises UnknownModel for a name that is none, ModelNotHere or BrokenModelFile for a path.
     """
+    if spec.source.startswith(TRAINED):
+        name = spec.source.removeprefix(TRAINED)
+        return f"trained-{name}", ModelConfig(spec.source, find_recipe(name).config)
     name = spec.source.removeprefix(SYNTHETIC)
     if not name.endswith(".json") and "/" not in name:
         return name.strip().lower(), ModelConfig(f"synthetic:{name}", find_preset(name))
@@ -195,7 +220,7 @@ def _require_packages(model: SyntheticModel) -> None:
         needed |= dict.fromkeys(("torch", "transformers"), "'pytest-llmperf[transformers]'")
     elif not model.quantization.is_plain:
         needed["llama_cpp"] = "'pytest-llmperf[llama-cpp]'"
-    if model.config.model_type not in MODEL_TYPES:
+    if model.recipe is not None or model.config.model_type not in MODEL_TYPES:
         needed |= dict.fromkeys(("torch", "transformers"), "'pytest-llmperf[transformers]'")
     for module, package in needed.items():
         if importlib.util.find_spec(module) is None:

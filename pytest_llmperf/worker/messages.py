@@ -21,7 +21,7 @@ from pytest_llmperf.models import ModelFiles
 from pytest_llmperf.worker.peaks import TreeMemory
 from pytest_llmperf.worker.usage import Usage
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Version of everything in this file; both sides must have the same."""
 
 MAX_FRAME_BYTES = 64 << 20
@@ -104,6 +104,34 @@ class Generated(Message, frozen=True):
     """Why the engine's adapter says that these numbers mean nothing; None: it does not."""
 
 
+class Tokenize(Message, frozen=True):
+    """Host: make tokens of this text."""
+
+    text: str
+
+
+class Tokenized(Message, frozen=True):
+    """Worker: its token ids."""
+
+    token_ids: list[int]
+
+
+class Score(Message, frozen=True):
+    """Host: write the logits that follow these tokens of one sequence into a file."""
+
+    token_ids: list[int]
+    first: int
+    """Those of earlier tokens are left out."""
+    path: str
+
+
+class Scored(Message, frozen=True):
+    """Worker: the file holds so many rows of so many float32."""
+
+    rows: int
+    columns: int
+
+
 class Failed(Message, frozen=True):
     """Worker: that did not work."""
 
@@ -120,8 +148,8 @@ class Close(Message, frozen=True):
 
 M = TypeVar("M")
 
-ToWorker = Load | Generate | Close
-FromWorker = Hello | Loaded | Generated | Failed
+ToWorker = Load | Generate | Tokenize | Score | Close
+FromWorker = Hello | Loaded | Generated | Tokenized | Scored | Failed
 
 
 class BrokenFrame(Exception):

@@ -36,6 +36,10 @@ from pytest_llmperf.worker.messages import (
     Hello,
     Load,
     Loaded,
+    Score,
+    Scored,
+    Tokenize,
+    Tokenized,
     decode_to_worker,
     write_frame,
 )
@@ -77,22 +81,25 @@ class _Worker:
         self._engine: Engine | None = None
         self._facts: EngineFacts | None = None
 
-    def answer(self, message: Load | Generate) -> FromWorker:
+    def answer(self, message: Load | Generate | Tokenize | Score) -> FromWorker:
         """Do what the message asks; whatever the engine raises becomes a Failed message."""
         try:
-            if isinstance(message, Load):
-                return self._load(message)
-            return self._generate(message)
-        except EngineMissing as error:
-            return _failed("missing", error)
-        except EngineRefused as error:
-            return _failed("refused", error)
-        except EngineEnded as error:
-            return _failed("ended", error)
+            return self._do(message)
         except Exception as error:  # noqa: BLE001 - an engine may raise anything; it is reported
-            return _failed("raised", error)
+            return _failed(error)
         finally:
             self._board.phase = Phase.IDLE
+
+    def _do(self, message: Load | Generate | Tokenize | Score) -> FromWorker:
+        match message:
+            case Load():
+                return self._load(message)
+            case Generate():
+                return self._generate(message)
+            case Tokenize():
+                return Tokenized(token_ids=self._loaded()[0].tokenize(message.text))
+            case Score():
+                return self._score(message)
 
     def _load(self, message: Load) -> Loaded:
         backend = find_adapter(message.adapter)
@@ -120,10 +127,10 @@ class _Worker:
         )
 
     def _generate(self, message: Generate) -> Generated:
-        if self._engine is None or self._backend is None or self._facts is None:
-            raise EngineRefused("asked to generate before a model was loaded")
-        request, engine = message.request, self._engine
-        _refuse_too_much(request, self._facts)
+        engine, facts = self._loaded()
+        assert self._backend is not None
+        request = message.request
+        _refuse_too_much(request, facts)
         borders = _BORDERS[message.observe]()
         timeline = Timeline(
             request.new_tokens,
@@ -159,6 +166,28 @@ class _Worker:
             timings=engine.timings(),
         )
 
+    def _loaded(self) -> tuple[Engine, EngineFacts]:
+        """Raises EngineRefused before a model was loaded."""
+        if self._engine is None or self._facts is None:
+            raise EngineRefused("asked for an answer before a model was loaded")
+        return self._engine, self._facts
+
+    def _score(self, message: Score) -> Scored:
+        engine, facts = self._loaded()
+        tokens = message.token_ids
+        if len(tokens) > facts.context_tokens:
+            raise EngineRefused(
+                f"{len(tokens)} tokens to score, the context holds {facts.context_tokens}"
+            )
+        self._board.phase = Phase.GENERATE
+        written = memoryview(engine.logits(tokens)).cast("B")
+        columns, left = divmod(len(written), len(tokens) * _FLOAT32_BYTES)
+        if left or columns < facts.vocab_size:
+            raise EngineRefused(f"logits of {len(written)} bytes for {len(tokens)} tokens")
+        begin = message.first * columns * _FLOAT32_BYTES
+        Path(message.path).write_bytes(written[begin:])
+        return Scored(rows=len(tokens) - message.first, columns=columns)
+
     def close(self) -> None:
         """Free the engine."""
         self._board.phase = Phase.CLOSE
@@ -166,6 +195,7 @@ class _Worker:
             self._engine.close()
 
 
+_FLOAT32_BYTES = 4
 _BORDERS: dict[str, type[Borders]] = {
     "nothing": Borders,
     "usage": UsageBorders,
@@ -182,14 +212,19 @@ def _refuse_too_much(request: Request, facts: EngineFacts) -> None:
         raise EngineRefused(f"{request.batch} sequences asked for, the engine holds {facts.batch}")
 
 
+_KINDS: dict[type[Exception], str] = {
+    EngineMissing: "missing",
+    EngineRefused: "refused",
+    EngineEnded: "ended",
+}
 _COMPLETE = ("refused", "ended")
 """Kinds that need no traceback: the engine's own last words precede them in the log."""
 
 
-def _failed(kind: str, error: Exception) -> Failed:
+def _failed(error: Exception) -> Failed:
+    kind = next((each for raised, each in _KINDS.items() if isinstance(error, raised)), "raised")
     text = "".join(traceback.format_exception(error))
     if kind not in _COMPLETE:
         print(text, file=sys.stderr, flush=True)
-    expected = isinstance(error, (EngineMissing, EngineRefused, EngineEnded))
-    name = "" if expected else f"{type(error).__name__}: "
+    name = f"{type(error).__name__}: " if kind == "raised" else ""
     return Failed(kind=kind, message=f"{name}{error}", traceback=text)

@@ -11,7 +11,7 @@ import numpy as np
 from pytest_llmperf.models import tokenizer
 from pytest_llmperf.models.architecture import Architecture
 from pytest_llmperf.models.quantization import find_quantization
-from pytest_llmperf.models.writers.weights import DTYPES, generate, pair_rows
+from pytest_llmperf.models.writers.weights import DTYPES, Draw, pair_rows
 
 _ROPE_FACTORS = "rope_freqs.weight"
 
@@ -20,11 +20,11 @@ def write_gguf(
     path: Path,
     architecture: Architecture,
     name: str,
-    seed: int,
     kind: str,
+    draw: Draw,
     progress: Callable[[float], None],
 ) -> None:
-    """Write ``architecture`` with random weights to ``path``.
+    """Write ``architecture`` to ``path``, with the numbers that ``draw`` gives.
 
     ``kind`` is the plain type of the matrices; vectors are float32, as llama.cpp has them.
     ``progress`` is called with the fraction of the parameters that is written.
@@ -46,7 +46,7 @@ def write_gguf(
     writer.write_ti_data_to_file()
     written, total = 0, architecture.parameters
     for tensor, numbers in zip(
-        architecture.tensors, generate(architecture.tensors, seed, kinds), strict=True
+        architecture.tensors, draw(architecture.tensors, kinds), strict=True
     ):
         writer.write_tensor_data(pair_rows(numbers, tensor.heads) if tensor.heads else numbers)
         written += tensor.elements
@@ -60,7 +60,7 @@ def _add_metadata(
     writer: gguf.GGUFWriter, architecture: Architecture, name: str, kind: str
 ) -> None:
     writer.add_name(name)
-    writer.add_description("random weights, written by pytest-llmperf")
+    writer.add_description("written by pytest-llmperf")
     writer.add_file_type(find_quantization(kind).ftype)
     for key, value in architecture.metadata.items():
         full = f"{architecture.gguf_name}.{key}"

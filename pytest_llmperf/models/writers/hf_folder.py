@@ -11,7 +11,7 @@ from pytest_llmperf.models import tokenizer
 from pytest_llmperf.models.architecture import Architecture
 from pytest_llmperf.models.config import ModelConfig
 from pytest_llmperf.models.safetensors import SINGLE
-from pytest_llmperf.models.writers.weights import DTYPES, generate
+from pytest_llmperf.models.writers.weights import DTYPES, Draw
 
 TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """PyTorch's name of each plain type."""
@@ -36,13 +36,13 @@ def write_side_files(folder: Path, config: ModelConfig, kind: str) -> None:
 def write_weights(
     folder: Path,
     architecture: Architecture,
-    seed: int,
     kind: str,
+    draw: Draw,
     progress: Callable[[float], None],
 ) -> None:
     """Write all weights as one safetensors file of the plain type ``kind``.
 
-    ``progress`` is called with the fraction of the parameters that is written.
+    ``draw`` gives the numbers; ``progress`` is called with the fraction that is written.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -56,7 +56,7 @@ def write_weights(
     with (folder / SINGLE).open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor, numbers in zip(
-            architecture.tensors, generate(architecture.tensors, seed, kinds), strict=True
+            architecture.tensors, draw(architecture.tensors, kinds), strict=True
         ):
             file.write(numbers.data)
             written += tensor.elements

@@ -1,7 +1,7 @@
-"""Which random numbers does a tensor hold?
+"""Which numbers does a tensor hold: random ones, or those of a file?
 
-A tensor's numbers depend on the seed and its Hugging Face name alone, so that every format and
-quantization of a model holds the same weights. Each number is one of 65,536 equally likely
+A random tensor's numbers depend on the seed and its Hugging Face name alone, so that every format
+and quantization of a model holds the same weights. Each number is one of 65,536 equally likely
 quantiles of a normal distribution, rounded to bfloat16: drawing one is reading 16 random bits and
 looking them up, about thirty times cheaper than a normal generator. Quantiles below 2⁻¹⁷ become
 zero, which makes every value exact in float16 too.
@@ -13,8 +13,9 @@ import functools
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -23,6 +24,8 @@ import numpy as np
 from pytest_llmperf.models.architecture import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Draw = Callable[[Sequence[Tensor], Sequence[str]], Iterator[Array]]
+"""Gives the numbers of tensors, each in the plain type named beside it."""
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
@@ -43,7 +46,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def generate(tensors: Sequence[Tensor], seed: int, types: Sequence[str]) -> Iterator[Array]:
+def generate(tensors: Sequence[Tensor], types: Sequence[str], seed: int) -> Iterator[Array]:
     """Yield the numbers of each tensor in turn, each in the plain type named beside it.
 
     The next tensor is drawn while the caller writes the last one, so that two tensors are in
@@ -58,6 +61,15 @@ def generate(tensors: Sequence[Tensor], seed: int, types: Sequence[str]) -> Iter
             pending = following
         if pending is not None:
             yield _finished(pending)
+
+
+def stored(tensors: Sequence[Tensor], types: Sequence[str], path: Path) -> Iterator[Array]:
+    """Yield the numbers of each tensor of a safetensors file, each in the plain type beside it."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        for tensor, kind in zip(tensors, types, strict=True):
+            yield _in_type(file.get_tensor(tensor.name), kind)
 
 
 def pair_rows(numbers: Array, heads: int) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 import pytest
 
@@ -52,8 +54,8 @@ def test_experts_and_conversions_are_there_twice_for_a_while() -> None:
         ({"model_type": "gpt2"}, TorchStyle(mlp="composed")),
         ({"model_type": "gpt2", "activation_function": "relu"}, TorchStyle(mlp="plain")),
         ({"model_type": "opt", "activation_function": "relu"}, TorchStyle(mlp="plain")),
-        ({"model_type": "gemma2"}, TorchStyle(changes_scores=True)),
-        ({"model_type": "bloom"}, TorchStyle(mlp="composed", changes_scores=True)),
+        ({"model_type": "gemma2"}, TorchStyle(scores="capped")),
+        ({"model_type": "bloom"}, TorchStyle(mlp="composed", scores="biased")),
         ({"model_type": "falcon"}, TorchStyle(mlp="plain", never_fuses=True)),
         ({"model_type": "falcon", "multi_query": False}, TorchStyle(mlp="plain")),
         ({"model_type": "falcon", "new_decoder_architecture": True}, TorchStyle(mlp="plain")),
@@ -73,8 +75,10 @@ def test_scores_take_memory_where_attention_is_not_fused() -> None:
 
     fused = high(TorchStyle(), eager=False)
     unfused = high(TorchStyle(never_fuses=True), eager=False)
-    capped = high(TorchStyle(changes_scores=True), eager=True)
-    assert fused < high(TorchStyle(), eager=True) < unfused < capped
+    kinds: tuple[Literal["plain", "capped", "biased"], ...] = ("plain", "capped", "biased")
+    plain, capped, biased = (high(TorchStyle(scores=each), eager=True) for each in kinds)
+    assert fused < min(plain, unfused)
+    assert plain < capped < biased
 
 
 def test_of_a_mapped_table_the_rows_of_known_prompts_count() -> None:

@@ -64,10 +64,18 @@ class Original(msgspec.Struct, frozen=True):
 def gguf_originals() -> tuple[Original, ...]:
     """What the package writes for a synthetic model, and every version and byte order."""
     from pytest_llmperf.models.writers.gguf_file import write_gguf
+    from pytest_llmperf.models.writers.weights import generate
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.gguf"
-        write_gguf(path, lay_out(ModelConfig("here", SMALL)), "m", 0, "F16", lambda _: None)
+        write_gguf(
+            path,
+            lay_out(ModelConfig("here", SMALL)),
+            "m",
+            "F16",
+            functools.partial(generate, seed=0),
+            lambda _: None,
+        )
         begin = min(tensor.offset for tensor in read_gguf(path).tensors)
         counts = ((4, 4), (8, 8), (16, 8))
         found = [Original(path.read_bytes(), begin, "little", counts)]
@@ -83,10 +91,13 @@ def gguf_originals() -> tuple[Original, ...]:
 def safetensors_originals() -> tuple[Original, ...]:
     """What the package writes for a synthetic model: the length, and digits of JSON numbers."""
     from pytest_llmperf.models.writers.hf_folder import write_weights
+    from pytest_llmperf.models.writers.weights import generate
 
     with tempfile.TemporaryDirectory() as folder:
         architecture = lay_out(ModelConfig("here", SMALL | {"num_hidden_layers": 1}))
-        write_weights(Path(folder), architecture, 0, "BF16", lambda _: None)
+        write_weights(
+            Path(folder), architecture, "BF16", functools.partial(generate, seed=0), lambda _: None
+        )
         content = (Path(folder) / SINGLE).read_bytes()
     header_bytes = 8 + int.from_bytes(content[:8], "little")
     digits = [(at, 1) for at in range(8, header_bytes) if content[at : at + 1].isdigit()]

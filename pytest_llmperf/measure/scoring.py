@@ -1,0 +1,144 @@
+"""How does a loaded model read a text, window by window, and how well?
+
+Of each window the second half is scored, so that every position has something to follow from;
+llama-perplexity does the same. Logits come through a file: they are larger than any message.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.measure.quality import Quality, look_at, summarize_quality
+from pytest_llmperf.measure.quantity import Quantity
+from pytest_llmperf.texts import MEASURED
+from pytest_llmperf.worker.errors import WorkerGarbled
+from pytest_llmperf.worker.messages import Score, Scored, Tokenize, Tokenized
+from pytest_llmperf.worker.pool import LoadedModel
+
+if TYPE_CHECKING:
+    from pytest_llmperf.measure.quality import Logits
+
+SHIPPED = "shipped"
+"""The name of the text that everybody has."""
+WINDOW_TOKENS = 512
+WINDOWS = 8
+
+
+class BadText(Exception):
+    """A text cannot be read, or is too short; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What of a text is read."""
+
+    name: str
+    windows: tuple[tuple[int, ...], ...]
+
+    @property
+    def first(self) -> int:
+        """Where scoring begins in each window."""
+        return len(self.windows[0]) // 2
+
+
+def find_text(named: str) -> Path:
+    """The shipped text, or a file of the user's. Raises BadText."""
+    path = MEASURED if named == SHIPPED else Path(named).expanduser()
+    if not path.is_file():
+        raise BadText(f"text={named!r}: no such file; {SHIPPED!r} is the one that comes with us")
+    return path
+
+
+def read_passage(
+    model: LoadedModel, path: Path, timeout_s: float, length: int | None = None
+) -> Passage:
+    """Windows of ``length`` tokens of this model, 512 without. Raises BadText, WorkerError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadText(f"text {path}: {error}") from None
+    ids = _tokens(model, text, timeout_s)
+    length = length or min(WINDOW_TOKENS, model.engine.context_tokens)
+    count = min(WINDOWS, len(ids) // length)
+    if not count:
+        raise BadText(f"text {path} has {len(ids)} tokens; one window takes {length}")
+    windows = (tuple(ids[begin : begin + length]) for begin in range(0, count * length, length))
+    return Passage(path.name, tuple(windows))
+
+
+def _tokens(model: LoadedModel, text: str, timeout_s: float) -> list[int]:
+    answer = model.worker.ask(Tokenize(text=text), timeout_s, purpose="makes tokens of a text")
+    if not isinstance(answer, Tokenized):
+        raise WorkerGarbled(f"the worker answered Tokenize with {type(answer).__name__}")
+    return answer.token_ids
+
+
+@contextmanager
+def scores(
+    model: LoadedModel, passage: Passage, timeout_s: float, say: Callable[[str], None] | None = None
+) -> Iterator[list[Path]]:
+    """One file of logits for each window, gone at the end. Raises WorkerError, NoSpace."""
+    with tempfile.TemporaryDirectory(prefix="llmperf-logits-") as folder:
+        files = []
+        for number, window in enumerate(passage.windows, 1):
+            if say is not None:
+                say(f"reads window {number} of {len(passage.windows)}")
+            files.append(Path(folder) / f"{number}.float32")
+            message = Score(token_ids=list(window), first=passage.first, path=str(files[-1]))
+            answer = model.worker.ask(message, timeout_s, purpose="reads a text")
+            if not isinstance(answer, Scored):
+                raise WorkerGarbled(f"the worker answered Score with {type(answer).__name__}")
+        yield files
+
+
+def read_logits(path: Path, positions: int) -> Logits:
+    """Float32, (positions, vocabulary)."""
+    import numpy as np
+
+    return np.memmap(path, np.float32, "r").reshape(positions, -1)
+
+
+def judge_text(
+    passage: Passage, ours: Sequence[Path], reference: Sequence[Path] | None = None
+) -> Quality:
+    """What the logits of all windows come to. Raises ValueError for what is no distribution."""
+    found = []
+    for number, window in enumerate(passage.windows):
+        # The last position's follower lies outside of the window.
+        following = window[passage.first + 1 :]
+        rows = len(window) - passage.first
+        logits = read_logits(ours[number], rows)[:-1]
+        theirs = None if reference is None else read_logits(reference[number], rows)[:-1]
+        found.append(look_at(logits, following, theirs))
+    return summarize_quality(found)
+
+
+def quantities(quality: Quality, text: str) -> dict[str, Quantity]:
+    """As metrics; ``low`` and ``high`` are a standard error to both sides."""
+    estimates = {
+        "perplexity": ("", quality.perplexity),
+        "kl_divergence": ("nats", quality.kl_divergence),
+        "top1_agreement": ("", quality.top1_agreement),
+    }
+    where = f"{quality.positions} positions in {quality.windows} windows of {text}"
+    found = {}
+    for name, (unit, each) in estimates.items():
+        if each is None:
+            continue
+        error = each.error or 0.0
+        told = "" if each.error is None else f", ± {each.error:.2g} (standard error)"
+        found[name] = Quantity(
+            unit=unit,
+            median=each.value,
+            low=each.value - error,
+            high=each.value + error,
+            n=quality.positions,
+            percentiles={},
+            how=f"mean of {where}{told}",
+        )
+    return found

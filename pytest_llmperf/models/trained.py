@@ -1,0 +1,70 @@
+"""Which small models are trained here, and how?
+
+Random weights tell everything about speed and memory, and nothing about what a model says: its
+perplexity, whether a draft is accepted, what a quantization loses. These are small Llamas that
+read a shipped text byte by byte until they know some English. ``trained:small`` takes about two
+minutes to make on two cores, once; it is cached like a synthetic model, in every format.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_llmperf.models.errors import UnknownModel
+from pytest_llmperf.texts import TRAINED_ON
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One small model, and how long it reads."""
+
+    config: dict[str, Any]
+    steps: int
+    batch: int = 16
+    window_tokens: int = 256
+    learning_rate: float = 2e-3
+
+
+def _llama(hidden: int, layers: int, heads: int, kv_heads: int) -> dict[str, Any]:
+    """Widths are multiples of 256 where they can be, so that every type of quantization fits."""
+    return {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": 512,  # the bytes, and what makes it a round number
+        "hidden_size": hidden,
+        "intermediate_size": 3 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "max_position_embeddings": 1024,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "hidden_act": "silu",
+        "tie_word_embeddings": True,
+    }
+
+
+RECIPES = {
+    "small": Recipe(_llama(256, 4, 8, 4), steps=180),
+    "draft": Recipe(_llama(256, 1, 4, 2), steps=250),
+}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe called ``name``. Raises UnknownModel."""
+    recipe = RECIPES.get(name)
+    if recipe is None:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        meant = f", did you mean {near[0]!r}?" if near else ""
+        raise UnknownModel(f"no model is trained by the name {name!r}{meant}; {', '.join(RECIPES)}")
+    return recipe
+
+
+def reading(recipe: Recipe) -> str:
+    """What the weights follow from beside config and seed: the recipe's numbers and the text."""
+    text = hashlib.sha256(TRAINED_ON.read_bytes()).hexdigest()
+    steps = f"{recipe.steps}×{recipe.batch}×{recipe.window_tokens} at {recipe.learning_rate:g}"
+    return f"{steps} of {text}"
