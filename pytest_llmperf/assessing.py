@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import msgspec
 
 from pytest_llmperf.measure import Measurement
+from pytest_llmperf.measure.quality import summarize_quality
 from pytest_llmperf.measure.scoring import (
     Passage,
     find_text,
-    judge_text,
     quantities,
     read_passage,
-    scores,
+    read_window,
 )
 from pytest_llmperf.wish import Wish
 from pytest_llmperf.worker.errors import EngineRefusal
@@ -46,17 +46,18 @@ def assess(
     Logits that are no distribution make it INVALID.
     """
     passage = read_passage(model, find_text(reading.text), timeout_s)
-    with scores(model, passage, timeout_s, say) as ours:
-        try:
-            if reading.against is None:
-                found = judge_text(passage, ours)
-            else:
-                reference = load(reading.against)
-                _require_same_tokens(model, reference, passage, reading, timeout_s)
-                with scores(reference, passage, timeout_s, say) as theirs:
-                    found = judge_text(passage, ours, theirs)
-        except ValueError as error:
-            return msgspec.structs.replace(measurement, invalid=f"on {passage.name}: {error}")
+    reference = None
+    if reading.against is not None:
+        reference = load(reading.against)
+        _require_same_tokens(model, reference, passage, reading, timeout_s)
+    windows = []
+    try:
+        for number in range(len(passage.windows)):
+            say(f"reads window {number + 1} of {len(passage.windows)}")
+            windows.append(read_window(model, passage, number, timeout_s, reference))
+    except ValueError as error:
+        return msgspec.structs.replace(measurement, invalid=f"on {passage.name}: {error}")
+    found = summarize_quality(windows)
     metrics = {**measurement.metrics, **quantities(found, passage.name)}
     return msgspec.structs.replace(measurement, metrics=metrics, quality=found)
 

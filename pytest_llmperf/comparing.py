@@ -6,6 +6,7 @@ import difflib
 import math
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -23,25 +24,48 @@ from pytest_llmperf.gate.comparison import (
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.verdict import Verdict, worst
 from pytest_llmperf.measure import Measurement
-from pytest_llmperf.report.comparison import MEMORY_LIMIT, SLOWDOWN_LIMIT, SPEEDUP_LIMIT
+from pytest_llmperf.report.comparison import (
+    MEMORY_LIMIT,
+    PERPLEXITY_LIMIT,
+    SLOWDOWN_LIMIT,
+    SPEEDUP_LIMIT,
+)
 from pytest_llmperf.report.result import Comparison, RatioCheck
 
 _MEMORY = ("vram", "ram")
 
 
-def read_ratio_limits(
-    min_speedup: float | None, max_slowdown: float | str | None
-) -> list[RatioLimit]:
-    """The limits on A's speed as a share of B's. Raises BadLimit."""
-    limits = []
+@dataclass(frozen=True)
+class Demands:
+    """What two arms have to be to each other."""
+
+    ratios: Sequence[RatioLimit] = ()
+    """Of their speed."""
+    max_memory_ratio: float | None = None
+    """A's share of B's memory, at most."""
+    max_perplexity_increase: float | None = None
+    """By which share A's perplexity may be above B's."""
+
+
+def read_demands(
+    min_speedup: float | None = None,
+    max_slowdown: float | str | None = None,
+    max_memory_ratio: float | None = None,
+    max_perplexity_increase: float | str | None = None,
+) -> Demands:
+    """What a test writes. Raises BadLimit."""
+    ratios = []
     if min_speedup is not None:
         if isinstance(min_speedup, bool) or not 0 < min_speedup < math.inf:
             raise BadLimit(f"min_speedup must be a number greater than 0, not {min_speedup!r}")
-        limits.append(RatioLimit(f"{SPEEDUP_LIMIT}={min_speedup:g}", float(min_speedup)))
+        ratios.append(RatioLimit(f"{SPEEDUP_LIMIT}={min_speedup:g}", float(min_speedup)))
     if max_slowdown is not None:
         share = read_share(SLOWDOWN_LIMIT, max_slowdown)
-        limits.append(RatioLimit(f"{SLOWDOWN_LIMIT}={share:.3g}", 1 - share))
-    return limits
+        ratios.append(RatioLimit(f"{SLOWDOWN_LIMIT}={share:.3g}", 1 - share))
+    increase = None
+    if max_perplexity_increase is not None:
+        increase = read_share(PERPLEXITY_LIMIT, max_perplexity_increase)
+    return Demands(tuple(ratios), max_memory_ratio, increase)
 
 
 def refuse_misspelt(
@@ -72,13 +96,14 @@ def compare(
     name: str,
     labels: Mapping[Arm, str],
     metric: str,
-    limits: Sequence[RatioLimit],
-    max_memory_ratio: float | None,
+    demands: Demands,
 ) -> Comparison:
-    """Measure both arms in turns until the limits are decided.
+    """Measure both arms in turns until the limits on their speed are decided.
 
-    ``measure`` takes an arm and the number of its fresh worker. ``metric``: what is compared.
+    ``measure`` takes an arm and the number of its fresh worker; where perplexity is demanded, the
+    first of each arm reads a text. ``metric``: what is compared.
     """
+    limits = demands.ratios
     taken: dict[Arm, list[Measurement]] = {"a": [], "b": []}
     differences: list[float] = []
     invalid = None
@@ -92,8 +117,11 @@ def compare(
             differences.append(_log(taken["a"][-1], metric) - _log(taken["b"][-1], metric))
     checks = [_check(differences, limit) for limit in limits]
     memory = _memory_ratio(taken)
-    if max_memory_ratio is not None:
-        checks.append(_memory_check(memory, max_memory_ratio))
+    if demands.max_memory_ratio is not None:
+        checks.append(_memory_check(memory, demands.max_memory_ratio))
+    perplexity = _perplexity_ratio(taken)
+    if demands.max_perplexity_increase is not None and perplexity is not None:
+        checks.append(_perplexity_check(perplexity, demands.max_perplexity_increase))
     verdict = worst([check.verdict for check in checks]) if checks else None
     found = ratio_of(differences) if differences else None
     return Comparison(
@@ -106,6 +134,7 @@ def compare(
         high=found.high if found else None,
         pairs=len(differences),
         memory_ratio=memory,
+        perplexity_ratio=perplexity,
         verdict=Verdict.INVALID if invalid else verdict,
         checks=checks,
         invalid=invalid,
@@ -147,6 +176,21 @@ def _memory_ratio(taken: Mapping[Arm, Sequence[Measurement]]) -> float | None:
         if len(medians) == len(taken) and medians["b"] > 0:
             return medians["a"] / medians["b"]
     return None
+
+
+def _perplexity_ratio(taken: Mapping[Arm, Sequence[Measurement]]) -> float | None:
+    """Of the first of each arm: the same model reads the same text in the same way again."""
+    told = {
+        arm: seen[0].metrics["perplexity"].median
+        for arm, seen in taken.items()
+        if seen and "perplexity" in seen[0].metrics
+    }
+    return told["a"] / told["b"] if len(told) == len(taken) else None
+
+
+def _perplexity_check(ratio: float, most: float) -> RatioCheck:
+    verdict = Verdict.PASSED if ratio - 1 <= most else Verdict.OVER_BUDGET
+    return RatioCheck(text=f"{PERPLEXITY_LIMIT}={most:.3g}", verdict=verdict, reason="")
 
 
 def _memory_check(ratio: float | None, most: float) -> RatioCheck:

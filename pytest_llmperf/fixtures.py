@@ -92,6 +92,8 @@ class Compare(Protocol):
         min_speedup: float | None = None,
         max_slowdown: float | str | None = None,
         max_memory_ratio: float | None = None,
+        max_perplexity_increase: float | str | None = None,
+        text: str | os.PathLike[str] | None = None,
         name: str | None = None,
         **both: Any,
     ) -> Comparison:
@@ -100,7 +102,8 @@ class Compare(Protocol):
         ``a``, ``b``: what each arm has of its own among the arguments of ``load_model``; ``both``:
         what they share. ``min_speedup``: A is at least so many times as fast; ``max_slowdown``: at
         most so much slower ("5%"); ``max_memory_ratio``: it takes at most this share of B's
-        memory. They are judged when the test's body has returned.
+        memory; ``max_perplexity_increase``: its perplexity over ``text``, a file or ``"shipped"``,
+        is at most so much above B's ("2%"). They are judged when the test's body has returned.
         """
         ...
 
@@ -154,10 +157,12 @@ def compare(request: pytest.FixtureRequest) -> Compare:
         min_speedup: float | None = None,
         max_slowdown: float | str | None = None,
         max_memory_ratio: float | None = None,
+        max_perplexity_increase: float | str | None = None,
+        text: str | os.PathLike[str] | None = None,
         name: str | None = None,
         **both: Any,
     ) -> Comparison:
-        from pytest_llmperf.comparing import read_ratio_limits, refuse_misspelt
+        from pytest_llmperf.comparing import read_demands, refuse_misspelt
         from pytest_llmperf.gate.budget import BadLimit
         from pytest_llmperf.measure import Workload
         from pytest_llmperf.wish import PerfError, Unmet
@@ -167,7 +172,11 @@ def compare(request: pytest.FixtureRequest) -> Compare:
                 given = {**both, **own}
                 backend = given.get("backend") or run.session.settings.backend
                 refuse_misspelt(given, {*(compare_them.__kwdefaults__ or ()), *_LOADING}, backend)
-            limits = read_ratio_limits(min_speedup, max_slowdown)
+            demands = read_demands(
+                min_speedup, max_slowdown, max_memory_ratio, max_perplexity_increase
+            )
+            if text is None and demands.max_perplexity_increase is not None:
+                text = "shipped"
             workload = Workload(
                 prompt_tokens=prompt_tokens, new_tokens=new_tokens, batch=batch, depth=depth
             )
@@ -177,8 +186,8 @@ def compare(request: pytest.FixtureRequest) -> Compare:
                 workload,
                 name=name,
                 metric=metric,
-                limits=limits,
-                max_memory_ratio=max_memory_ratio,
+                demands=demands,
+                text=None if text is None else os.fspath(text),
             )
         except Unmet as error:
             raise _skip_or_fail(str(error), strict=run.session.settings.strict) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +12,10 @@ import msgspec
 from pytest_llmperf.assessing import Reading, assess
 from pytest_llmperf.backends import find_backend, installed_version
 from pytest_llmperf.backends.registry import BackendError
-from pytest_llmperf.comparing import compare
+from pytest_llmperf.comparing import Demands, compare
 from pytest_llmperf.gate.baseline import BaselineError
 from pytest_llmperf.gate.budget import Limits
-from pytest_llmperf.gate.comparison import Arm, RatioLimit
+from pytest_llmperf.gate.comparison import Arm
 from pytest_llmperf.gate.contract import judge_contract, wants_confirmation
 from pytest_llmperf.gate.gatekeeper import Gatekeeper, Suspect, looked_again, looks_wanted
 from pytest_llmperf.gate.metric import BY_NAME
@@ -120,10 +120,13 @@ class RunningTest:
         *,
         name: str | None,
         metric: str,
-        limits: Sequence[RatioLimit],
-        max_memory_ratio: float | None,
+        demands: Demands,
+        text: str | None,
     ) -> Comparison:
-        """Measure two arms in turns, each time in fresh workers. Raises Unmet, PerfError."""
+        """Measure two arms in turns, each time in fresh workers. Raises Unmet, PerfError.
+
+        ``text``: what the first worker of each arm reads.
+        """
         if metric not in BY_NAME:
             raise PerfError(f"compare: there is no metric {metric!r}; the usual is 'decode_tps'")
         label = name or str(len(self.compared) + 1)
@@ -137,9 +140,17 @@ class RunningTest:
 
         def measure_arm(arm: Arm, pair: int) -> Measurement:
             what = f"compares {loadings[arm].spec.source}, pair {pair + 1}: {arm.upper()}"
-            return self._fresh(loadings[arm], workload, plan, label, pair, what)
+            reading = Reading(text) if text is not None and pair == 0 else None
+            return self._fresh(
+                loadings[arm],
+                pair,
+                what,
+                lambda model: self._read(
+                    model, self._measure(model, workload, plan, label), reading
+                ),
+            )
 
-        found = compare(measure_arm, label, labels, metric, limits, max_memory_ratio)
+        found = compare(measure_arm, label, labels, metric, demands)
         self.compared.append(found)
         return found
 
@@ -162,8 +173,7 @@ class RunningTest:
         self._require_reading(reading)
         plan = self._plan()
         measurement = self._measure(model, workload, plan, label)
-        if reading is not None and measurement.invalid is None:
-            measurement = self._read(model, measurement, reading)
+        measurement = self._read(model, measurement, reading)
         self.measured.append(Measured(model.loading, workload, plan, measurement))
         return measurement
 
@@ -178,7 +188,12 @@ class RunningTest:
             if reading.against is None and metric.name != "perplexity":
                 raise PerfError(f"{budget.text} needs a reference: measure(…, against={{…}})")
 
-    def _read(self, model: LoadedModel, measurement: Measurement, reading: Reading) -> Measurement:
+    def _read(
+        self, model: LoadedModel, measurement: Measurement, reading: Reading | None
+    ) -> Measurement:
+        """With what a text tells, if one is to be read."""
+        if reading is None or measurement.invalid is not None:
+            return measurement
         what = f"{model.backend} {model.loading.spec.source}"
         with explained(), showing(self.session.progress, what) as say:
             return assess(model, measurement, reading, self.load, self._timeout_s, say)
@@ -270,7 +285,14 @@ class RunningTest:
         for number in range(1, looks + 1):
             told = f"{what}, {number} of {looks}"
             try:
-                fresh.append(self._fresh(loading, measured.workload, plan, name, number, told))
+                fresh.append(
+                    self._fresh(
+                        loading,
+                        number,
+                        told,
+                        lambda model: self._measure(model, measured.workload, plan, name),
+                    )
+                )
             except (PerfError, Unmet) as error:
                 failures.append(str(error))
                 note = f"{self.nodeid}, second look {number} of {looks}: {error}"
@@ -278,13 +300,17 @@ class RunningTest:
         return fresh, failures
 
     def _fresh(
-        self, loading: Loading, workload: Workload, plan: Plan, name: str, number: int, what: str
+        self,
+        loading: Loading,
+        number: int,
+        what: str,
+        ask: Callable[[LoadedModel], Measurement],
     ) -> Measurement:
-        """Measured by a fresh worker, which nobody keeps."""
+        """What a fresh worker tells, which nobody keeps."""
         try:
             with explained(), showing(self.session.progress, what) as say, turn(say):
                 model = self.session.pool.fresh(loading, number, say)
-            return self._measure(model, workload, plan, name)
+            return ask(model)
         finally:
             self.session.pool.close()  # the next test's first worker has to be its own
 

@@ -7,6 +7,7 @@ Meant for this project's own tests and for those of whoever builds on it.
 
 from __future__ import annotations
 
+import array
 import os
 import random
 import signal
@@ -44,6 +45,9 @@ Disaster = Literal[
 of text on stdout or stderr, garbage on the protocol's channel, a helper that ignores SIGTERM."""
 
 
+_VOCABULARY = 32000
+
+
 class FakeOptions(BackendOptions, frozen=True, kw_only=True):
     """The script. A list holds a value for each fresh worker 0, 1, …; the last repeats."""
 
@@ -76,6 +80,8 @@ class FakeOptions(BackendOptions, frozen=True, kw_only=True):
     """Generate this many tokens fewer than asked."""
     extra_tokens: int = 0
     """Generate this many tokens more than asked."""
+    sharpness: float = 5.0
+    """Logit of the token one above the last one; that of all others is 0."""
     disaster: Disaster | None = None
     at: Literal["load", "prefill", "decode"] = "decode"
     """The phase in which the disaster strikes; in decode, after half of the tokens."""
@@ -139,7 +145,7 @@ class FakeEngine(Engine):
     def facts(self) -> EngineFacts:
         """Describe the script."""
         return EngineFacts(
-            vocab_size=32000,
+            vocab_size=_VOCABULARY,
             context_tokens=self._script.n_ctx,
             options={
                 "decode_tps": self._speed(self._script.decode_tps),
@@ -179,6 +185,17 @@ class FakeEngine(Engine):
             timeline.step(tokens * batch)
         else:
             timeline.token(tokens[0])
+
+    def tokenize(self, text: str) -> list[int]:
+        """A token for each byte."""
+        return list(text.encode())
+
+    def logits(self, tokens: list[int]) -> array.array[float]:
+        """As sharp as the script says."""
+        rows = array.array("f", bytes(4 * _VOCABULARY * len(tokens)))
+        for position, token in enumerate(tokens):
+            rows[position * _VOCABULARY + (token + 1) % _VOCABULARY] = self._script.sharpness
+        return rows
 
     def timings(self) -> EngineTimings | None:
         """The scripted times as the scripted clock shows them."""

@@ -16,7 +16,7 @@ from pytest_llmperf.cli.arguments import (
     workload_of,
 )
 from pytest_llmperf.cli.workbench import TROUBLES, Workbench, give_up
-from pytest_llmperf.comparing import compare, read_ratio_limits
+from pytest_llmperf.comparing import compare, read_demands
 from pytest_llmperf.gate.comparison import Arm
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.verdict import Verdict
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> Comparison:
-    limits = read_ratio_limits(options.min_speedup, options.max_slowdown)
+    demands = read_demands(options.min_speedup, options.max_slowdown, options.max_memory_ratio)
     workload, plan = workload_of(options), plan_of(options)
     text = options.a.partition(",")[0] + options.b if options.b[:1] == "," else options.b
     text = text.rstrip(",")
@@ -86,9 +86,7 @@ def _compare(options: argparse.Namespace) -> Comparison:
             what = f"pair {pair + 1}, {arm.upper()}"
             return bench.measure(arms[arm], workload, plan, invocation=pair, what=what)
 
-        return compare(
-            measure_arm, "compare", labels, options.metric, limits, options.max_memory_ratio
-        )
+        return compare(measure_arm, "compare", labels, options.metric, demands)
 
 
 def _prepare(

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     Logits = NDArray[np.float32]
 
 
+_BLOCK_ROWS = 64
+"""Positions at once: of a large vocabulary, each takes a megabyte."""
+
+
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """A mean over positions."""
 
@@ -66,19 +70,35 @@ def look_at(logits: Logits, following: Sequence[int], reference: Logits | None =
     """
     if reference is not None and logits.shape != reference.shape:
         raise ValueError(f"logits of {logits.shape} against a reference's {reference.shape}")
-    rows = np.arange(len(following))
-    ours = log_shares(logits)
-    surprise = -ours[rows, following]
-    if reference is None:
-        return Window(surprise)
-    theirs = log_shares(reference)
+    parts = []
+    for begin in range(0, len(following), _BLOCK_ROWS):
+        rows = slice(begin, begin + _BLOCK_ROWS)
+        theirs = None if reference is None else log_shares(reference[rows])
+        parts.append(_look_at_block(log_shares(logits[rows]), following[rows], theirs))
+    return Window(
+        surprise=np.concatenate([each.surprise for each in parts]),
+        divergence=_whole([each.divergence for each in parts]),
+        agrees=_whole([each.agrees for each in parts]),
+        reference_surprise=_whole([each.reference_surprise for each in parts]),
+    )
+
+
+def _whole(parts: Sequence[Floats | None]) -> Floats | None:
+    known = [each for each in parts if each is not None]
+    return np.concatenate(known) if known else None
+
+
+def _look_at_block(ours: Floats, following: Sequence[int], theirs: Floats | None) -> Window:
+    followed = np.arange(len(following)), np.asarray(following)
+    if theirs is None:
+        return Window(-ours[followed])
     divergence = np.sum(np.exp(theirs) * (theirs - ours), axis=1)
     agrees = np.argmax(ours, axis=1) == np.argmax(theirs, axis=1)
     return Window(
-        surprise=surprise,
+        surprise=-ours[followed],
         divergence=np.maximum(divergence, 0.0),  # below 0 by rounding alone
         agrees=agrees.astype(np.float64),
-        reference_surprise=-theirs[rows, following],
+        reference_surprise=-theirs[followed],
     )
 
 

@@ -7,13 +7,11 @@ llama-perplexity does the same. Logits come through a file: they are larger than
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.measure.quality import Quality, look_at, summarize_quality
+from pytest_llmperf.measure.quality import Quality, Window, look_at
 from pytest_llmperf.measure.quantity import Quantity
 from pytest_llmperf.texts import MEASURED
 from pytest_llmperf.worker.errors import WorkerGarbled
@@ -63,12 +61,18 @@ def read_passage(
     except (OSError, UnicodeDecodeError) as error:
         raise BadText(f"text {path}: {error}") from None
     ids = _tokens(model, text, timeout_s)
-    length = length or min(WINDOW_TOKENS, model.engine.context_tokens)
+    length = length or _window_tokens(model)
     count = min(WINDOWS, len(ids) // length)
     if not count:
         raise BadText(f"text {path} has {len(ids)} tokens; one window takes {length}")
     windows = (tuple(ids[begin : begin + length]) for begin in range(0, count * length, length))
     return Passage(path.name, tuple(windows))
+
+
+def _window_tokens(model: LoadedModel) -> int:
+    """No more than the model was made for, whatever context it was loaded with."""
+    made_for = model.files.context_length if model.files is not None else None
+    return min(WINDOW_TOKENS, model.engine.context_tokens, made_for or WINDOW_TOKENS)
 
 
 def _tokens(model: LoadedModel, text: str, timeout_s: float) -> list[int]:
@@ -78,44 +82,35 @@ def _tokens(model: LoadedModel, text: str, timeout_s: float) -> list[int]:
     return answer.token_ids
 
 
-@contextmanager
-def scores(
-    model: LoadedModel, passage: Passage, timeout_s: float, say: Callable[[str], None] | None = None
-) -> Iterator[list[Path]]:
-    """One file of logits for each window, gone at the end. Raises WorkerError, NoSpace."""
+def read_window(
+    model: LoadedModel,
+    passage: Passage,
+    number: int,
+    timeout_s: float,
+    reference: LoadedModel | None,
+) -> Window:
+    """What one window tells. Raises WorkerError; ValueError for logits that are no distribution."""
     with tempfile.TemporaryDirectory(prefix="llmperf-logits-") as folder:
-        files = []
-        for number, window in enumerate(passage.windows, 1):
-            if say is not None:
-                say(f"reads window {number} of {len(passage.windows)}")
-            files.append(Path(folder) / f"{number}.float32")
-            message = Score(token_ids=list(window), first=passage.first, path=str(files[-1]))
-            answer = model.worker.ask(message, timeout_s, purpose="reads a text")
-            if not isinstance(answer, Scored):
-                raise WorkerGarbled(f"the worker answered Score with {type(answer).__name__}")
-        yield files
+        ours = _logits(model, passage, number, Path(folder) / "ours", timeout_s)
+        theirs = None
+        if reference is not None:
+            theirs = _logits(reference, passage, number, Path(folder) / "theirs", timeout_s)
+        # What follows the last position lies outside of the window.
+        following = passage.windows[number][passage.first + 1 :]
+        return look_at(ours[:-1], following, None if theirs is None else theirs[:-1])
 
 
-def read_logits(path: Path, positions: int) -> Logits:
-    """Float32, (positions, vocabulary)."""
+def _logits(
+    model: LoadedModel, passage: Passage, number: int, path: Path, timeout_s: float
+) -> Logits:
+    """Of the scored positions, (positions, vocabulary)."""
     import numpy as np
 
-    return np.memmap(path, np.float32, "r").reshape(positions, -1)
-
-
-def judge_text(
-    passage: Passage, ours: Sequence[Path], reference: Sequence[Path] | None = None
-) -> Quality:
-    """What the logits of all windows come to. Raises ValueError for what is no distribution."""
-    found = []
-    for number, window in enumerate(passage.windows):
-        # The last position's follower lies outside of the window.
-        following = window[passage.first + 1 :]
-        rows = len(window) - passage.first
-        logits = read_logits(ours[number], rows)[:-1]
-        theirs = None if reference is None else read_logits(reference[number], rows)[:-1]
-        found.append(look_at(logits, following, theirs))
-    return summarize_quality(found)
+    message = Score(token_ids=list(passage.windows[number]), first=passage.first, path=str(path))
+    answer = model.worker.ask(message, timeout_s, purpose="reads a text")
+    if not isinstance(answer, Scored):
+        raise WorkerGarbled(f"the worker answered Score with {type(answer).__name__}")
+    return np.memmap(path, np.float32, "r", shape=(answer.rows, answer.columns))
 
 
 def quantities(quality: Quality, text: str) -> dict[str, Quantity]:

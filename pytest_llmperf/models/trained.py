@@ -23,8 +23,8 @@ class Recipe:
 
     config: dict[str, Any]
     steps: int
-    batch: int = 16
-    window_tokens: int = 256
+    batch: int = 2
+    window_tokens: int = 512
     learning_rate: float = 2e-3
 
 
@@ -39,7 +39,7 @@ def _llama(hidden: int, layers: int, heads: int, kv_heads: int) -> dict[str, Any
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
         "num_key_value_heads": kv_heads,
-        "max_position_embeddings": 1024,
+        "max_position_embeddings": 512,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "hidden_act": "silu",
@@ -48,8 +48,8 @@ def _llama(hidden: int, layers: int, heads: int, kv_heads: int) -> dict[str, Any
 
 
 RECIPES = {
-    "small": Recipe(_llama(256, 4, 8, 4), steps=180),
-    "draft": Recipe(_llama(256, 1, 4, 2), steps=250),
+    "small": Recipe(_llama(256, 4, 8, 4), steps=700),
+    "draft": Recipe(_llama(256, 1, 4, 2), steps=1000),
 }
 
 

@@ -11,7 +11,8 @@ from pytest_llmperf.measure import Measurement
 from pytest_llmperf.report import words
 from pytest_llmperf.report.result import Comparison, RatioCheck
 
-MEMORY_LIMIT, SLOWDOWN_LIMIT, SPEEDUP_LIMIT = "max_memory_ratio", "max_slowdown", "min_speedup"
+MEMORY_LIMIT, PERPLEXITY_LIMIT = "max_memory_ratio", "max_perplexity_increase"
+SLOWDOWN_LIMIT, SPEEDUP_LIMIT = "max_slowdown", "min_speedup"
 """The keywords of the limits, with which their texts begin."""
 
 _INDENT, _NAME = 2, 11
@@ -36,9 +37,11 @@ def _certainty(compared: Comparison) -> str:
     """``1.38–1.46 by 4 pairs; memory 0.61 ×``."""
     assert compared.low is not None
     assert compared.high is not None
-    memory = f"; memory {compared.memory_ratio:.2f} ×" if compared.memory_ratio is not None else ""
+    beside = f"; memory {compared.memory_ratio:.2f} ×" if compared.memory_ratio is not None else ""
+    if compared.perplexity_ratio is not None:
+        beside += f"; perplexity {compared.perplexity_ratio:.4g} ×"
     between = f"{words.number(compared.low)}–{words.number(compared.high)}"
-    return f"{between} by {compared.pairs} pair{'' if compared.pairs == 1 else 's'}{memory}"
+    return f"{between} by {compared.pairs} pair{'' if compared.pairs == 1 else 's'}{beside}"
 
 
 def comparison_text(
@@ -86,6 +89,10 @@ def _against(compared: Comparison, check: RatioCheck) -> str:
     if keyword == MEMORY_LIMIT:
         assert compared.memory_ratio is not None
         return f"A takes {words.apart(compared.memory_ratio, limit)} × B's memory > {check.text}"
+    if keyword == PERPLEXITY_LIMIT:
+        assert compared.perplexity_ratio is not None
+        above = words.apart(compared.perplexity_ratio - 1, limit)
+        return f"A's perplexity is above B's by {above} > {check.text}"
     assert compared.ratio is not None
     if keyword == SLOWDOWN_LIMIT:
         return f"A is slower than B by {words.apart(1 - compared.ratio, limit)} > {check.text}"

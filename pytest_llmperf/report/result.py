@@ -76,6 +76,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     pairs: int
     memory_ratio: float | None
     """A's share of B's memory."""
+    perplexity_ratio: float | None = None
+    """A's share of B's perplexity; None: they read no text."""
     verdict: Verdict | None
     """None: there was no limit."""
     checks: list[RatioCheck]

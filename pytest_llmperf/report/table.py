@@ -62,7 +62,9 @@ def _cells(test: JudgedTest, judged: JudgedMeasurement) -> list[str]:
     if len(test.measurements) > 1:
         name += f" · {measurement.name}"
     who = f"{measurement.backend} {words.model(measurement)}"
-    cells = [_plain(name) + f"\n[dim]{_plain(who)}[/dim]" + _other_budgets(judged)]
+    cells = [
+        _plain(name) + f"\n[dim]{_plain(who)}[/dim]" + _other_budgets(judged) + _quality(judged)
+    ]
     cells += [_number_cell(judged, metric) for metric, _ in _SHOWN]
     style = _STYLE.get(judged.verdict, "bold red")
     cells.append(f"[{style}]{judged.verdict}[/{style}]")
@@ -95,6 +97,17 @@ def _other_budgets(judged: JudgedMeasurement) -> str:
         unit = BY_NAME[check.metric].unit
         lines.append(_styled(check, f"{label} {value} {_limit(check)} {unit}".rstrip()))
     return "".join(f"\n{line}" for line in lines)
+
+
+def _quality(judged: JudgedMeasurement) -> str:
+    """What a text told, where no budget says it already."""
+    limited = {check.metric for check in judged.checks}
+    told = [
+        f"\n[dim]{BY_NAME[name].label} {words.number(quantity.median)}[/dim]"
+        for name, quantity in judged.measurement.metrics.items()
+        if BY_NAME[name].of_output and name not in limited
+    ]
+    return "".join(told)
 
 
 def _change(pair: PairResult) -> str:
