@@ -34,7 +34,7 @@ from pytest_llmperf.measure.gpu_neighbours import wait_until_given_back
 from pytest_llmperf.models import ModelSpec
 from pytest_llmperf.worker.errors import EngineNotInstalled, EngineRefusal, WorkerDied, WorkerHung
 from pytest_llmperf.worker.loading import Loading, choose, prepare
-from pytest_llmperf.worker.messages import Generate, Generated
+from pytest_llmperf.worker.messages import Generate, Generated, Score, Scored
 from pytest_llmperf.worker.pool import LoadedModel, WorkerPool
 
 TIMEOUT_S = 300.0
@@ -96,6 +96,8 @@ class GenerationContract:
     """The interpreter of its workers, whose environment has the engine; None: ours."""
     names_tokens: ClassVar[bool] = True
     """False: it may count a token that it does not name, which then stands for any."""
+    gives_logits: ClassVar[bool] = False
+    """Whether output quality can be measured with it; else it refuses in words."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -183,6 +185,22 @@ class GenerationContract:
         plain = ask(model, [prompt(48)], 24, observe="nothing")
         assert self.agree(ask(model, [prompt(48)], 24, observe="usage"), plain)
         assert self.agree(ask(model, [prompt(48)], 24, observe="memory"), plain)
+
+    def test_its_logits_say_what_it_generates(self, model: LoadedModel, tmp_path: Path) -> None:
+        """Read in one piece, rounding may tip a near tie of random weights."""
+        tokens, new_tokens = prompt(48), 8
+        if not self.gives_logits:
+            with pytest.raises(EngineRefusal, match="gives no logits: output quality cannot be"):
+                read(model, tokens, tmp_path / "logits")
+            return
+        generated = ask(model, [tokens], new_tokens).token_ids
+        sequence = tokens + generated
+        likeliest = read(model, sequence, tmp_path / "logits")
+        assert len(likeliest) == len(sequence)
+        said = likeliest[len(tokens) - 1 : -1]
+        assert sum(a == b for a, b in zip(said, generated, strict=True)) >= new_tokens - 1
+        assert read(model, prompt(48, seed=7), tmp_path / "logits") != likeliest[: len(tokens)]
+        assert read(model, sequence, tmp_path / "logits") == likeliest, "nothing was kept"
 
     def test_a_batch_is_decoded_whole_or_refused(
         self, pool: WorkerPool, options: Mapping[str, object]
@@ -301,6 +319,17 @@ class BackendContract(GenerationContract):
 def prompt(tokens: int, seed: int = 0) -> list[int]:
     """Token ids that are the same for the same seed."""
     return random.Random(seed).choices(range(_VOCABULARY), k=tokens)  # noqa: S311 - no secret
+
+
+def read(model: LoadedModel, tokens: list[int], path: Path) -> list[int]:
+    """The likeliest token after each of these, by the logits that a worker writes to ``path``."""
+    import numpy as np
+
+    answer = model.worker.ask(Score(token_ids=tokens, first=0, path=str(path)), TIMEOUT_S)
+    assert isinstance(answer, Scored)
+    rows = np.fromfile(path, np.float32).reshape(answer.rows, answer.columns)
+    assert answer.columns >= model.engine.vocab_size
+    return [int(each) for each in rows.argmax(axis=1)]
 
 
 def ask(
