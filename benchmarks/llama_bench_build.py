@@ -1,10 +1,10 @@
 """Where are llama.cpp's own programs, of the same source and flags as the installed binding?
 
-    python benchmarks/llama_bench_build.py [llama-bench | llama-server]
+    python benchmarks/llama_bench_build.py [llama-bench | llama-server | llama-perplexity]
 
 llama-cpp-python's source package carries llama.cpp. A program is built once, as the Makefile
 builds the wheel but with the tools, and kept in this project's cache folder. On 2 cores llama-bench
-takes about 4 minutes, llama-server longer. Neither has a web page or fetches anything.
+takes about 4 minutes, llama-server longer. None has a web page or fetches anything.
 """
 
 from __future__ import annotations
@@ -71,6 +71,11 @@ def llama_bench() -> Path:
 def llama_server() -> Path:
     """llama-server, built if need be. Raises as :func:`llama_program` does."""
     return llama_program("llama-server", "ON")
+
+
+def llama_perplexity() -> Path:
+    """llama-perplexity, built if need be. Raises as :func:`llama_program` does."""
+    return llama_program("llama-perplexity", "OFF")
 
 
 def llama_program(name: str, with_server: str) -> Path:
@@ -161,4 +166,5 @@ def _run(command: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    print(llama_server() if "llama-server" in sys.argv[1:] else llama_bench())
+    programs = {"llama-server": llama_server, "llama-perplexity": llama_perplexity}
+    print(programs.get(sys.argv[-1], llama_bench)())
