@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -35,21 +36,19 @@ class Reading:
 
 def assess(
     model: LoadedModel,
+    reference: LoadedModel | None,
     measurement: Measurement,
-    reading: Reading,
-    load: Callable[[Wish], LoadedModel],
+    text: str,
     timeout_s: float,
     say: Say,
 ) -> Measurement:
-    """The measurement with what a text told. Raises BadText, WorkerError, and what ``load`` does.
+    """The measurement with what a text told. Raises BadText, WorkerError.
 
     Logits that are no distribution make it INVALID.
     """
-    passage = read_passage(model, find_text(reading.text), timeout_s)
-    reference = None
-    if reading.against is not None:
-        reference = load(reading.against)
-        _require_same_tokens(model, reference, passage, reading, timeout_s)
+    passage = read_passage(model, find_text(text), timeout_s)
+    if reference is not None:
+        _require_same_tokens(model, reference, passage, find_text(text), timeout_s)
     windows = []
     try:
         for number in range(len(passage.windows)):
@@ -63,11 +62,7 @@ def assess(
 
 
 def _require_same_tokens(
-    model: LoadedModel,
-    reference: LoadedModel,
-    passage: Passage,
-    reading: Reading,
-    timeout_s: float,
+    model: LoadedModel, reference: LoadedModel, passage: Passage, text: Path, timeout_s: float
 ) -> None:
     """Distributions over different vocabularies cannot be compared. Raises EngineRefusal."""
     length = len(passage.windows[0])
@@ -76,7 +71,7 @@ def _require_same_tokens(
             f"the reference's context holds {reference.engine.context_tokens} tokens, a window of "
             f"text {length}: load it with a larger one"
         )
-    theirs = read_passage(reference, find_text(reading.text), timeout_s, length)
+    theirs = read_passage(reference, text, timeout_s, length)
     if theirs.windows != passage.windows:
         raise EngineRefusal(
             f"{model.loading.spec.source} and the reference {reference.loading.spec.source} make "

@@ -24,6 +24,9 @@ MARKER_LINES = (
 )
 
 
+SUITE_MARKER_LINE = "quick: a test of an acceptance suite that its short form has, too"
+
+
 class Requires(TypedDict, total=False):
     """Keywords of ``requires``."""
 

@@ -43,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.enabled:
         from pytest_llmperf import run as measuring
 
+        if settings.suite is not None:
+            config.addinivalue_line("markers", markers.SUITE_MARKER_LINE)
         run = measuring.Run.begin(config, settings)
         config.stash[RUN] = run
         config.pluginmanager.register(run, "llmperf-run")

@@ -194,9 +194,10 @@ class RunningTest:
         """With what a text tells, if one is to be read."""
         if reading is None or measurement.invalid is not None:
             return measurement
+        reference = None if reading.against is None else self.load(reading.against)
         what = f"{model.backend} {model.loading.spec.source}"
-        with explained(), showing(self.session.progress, what) as say:
-            return assess(model, measurement, reading, self.load, self._timeout_s, say)
+        with explained(), showing(self.session.progress, what) as say, turn(say):
+            return assess(model, reference, measurement, reading.text, self._timeout_s, say)
 
     def _plan(self) -> Plan:
         settings = self.session.settings

@@ -1,0 +1,1 @@
+"""Does each acceptance suite fail when what it is about does nothing?"""
