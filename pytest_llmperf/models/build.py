@@ -19,8 +19,7 @@ from pytest_llmperf.models.config import ModelConfig
 from pytest_llmperf.models.errors import ModelError, NoSpace, RequirementMissing, UnsupportedModel
 from pytest_llmperf.models.messages import Answer, BuildTask, Done, Failed, Progress
 from pytest_llmperf.models.quantization import find_quantization
-from pytest_llmperf.models.trained import find_recipe
-from pytest_llmperf.texts import TRAINED_ON
+from pytest_llmperf.models.trained import find_recipe, training_text
 
 if TYPE_CHECKING:
     from pytest_llmperf.models.writers.weights import Draw
@@ -75,7 +74,7 @@ def _build(task: BuildTask, say: Callable[[Answer], None]) -> None:
             from pytest_llmperf.models.writers.trainer import train
 
             recipe = find_recipe(task.recipe)
-            train(folder, config, recipe, TRAINED_ON, task.seed, _steps(say, "training"))
+            train(folder, config, recipe, training_text(), task.seed, _steps(say, "training"))
             return
         hf_folder.write_weights(
             folder, lay_out(config), task.quantization, _draw(task), _steps(say, "weights")

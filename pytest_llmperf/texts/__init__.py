@@ -6,6 +6,6 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 MEASURED = _HERE / "wonderland.txt"
-"""Output quality is measured on it."""
+"""Output quality is measured on its beginning."""
 TRAINED_ON = _HERE / "as_you_like_it.txt"
-"""The small models were trained on it."""
+"""The small models read it, and what of the other is not measured."""

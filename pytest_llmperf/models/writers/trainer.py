@@ -26,7 +26,7 @@ def train(
     folder: Path,
     config: ModelConfig,
     recipe: Recipe,
-    text: Path,
+    text: str,
     seed: int,
     progress: Callable[[float], None],
 ) -> None:
@@ -39,7 +39,7 @@ def train(
     settings = transformers.AutoConfig.for_model(**config.values)
     model = transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    ids = torch.tensor(tokenizer.encode(text.read_text()).ids)
+    ids = torch.tensor(tokenizer.encode(text).ids)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=_WEIGHT_DECAY, betas=(0.9, 0.95)
     )
