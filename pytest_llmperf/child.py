@@ -82,7 +82,8 @@ class Child:
             if grace_s > 0 and not self.wait_for_exit(grace_s):
                 self._signal_group(signal.SIGTERM)
                 self.wait_for_exit(grace_s)
-            forget_shared_names(group_of(self.pid))
+            with contextlib.suppress(OSError):  # nothing may stand before the signal
+                forget_shared_names(group_of(self.pid))
             self._signal_group(signal.SIGKILL)
             try:
                 self.leader.wait(_DEATH_S)

@@ -69,7 +69,10 @@ def read_demands(
 
 
 def refuse_misspelt(
-    given: Mapping[str, object], ours: Collection[str], backend: str | None
+    given: Mapping[str, object],
+    ours: Collection[str],
+    backend: str | None,
+    caller: str = "compare",
 ) -> None:
     """Raises BadLimit for what is no option of the backend, and reads like one of our keywords.
 
@@ -84,7 +87,7 @@ def refuse_misspelt(
             continue
         near = difflib.get_close_matches(name, [*ours, *theirs], n=1)
         if near and near[0] in ours:
-            raise BadLimit(f"compare: unknown keyword {name!r}, did you mean {near[0]!r}?")
+            raise BadLimit(f"{caller}: unknown keyword {name!r}, did you mean {near[0]!r}?")
 
 
 def _fields(backend: str) -> Sequence[msgspec.structs.FieldInfo]:
@@ -119,9 +122,9 @@ def compare(
     memory = _memory_ratio(taken)
     if demands.max_memory_ratio is not None:
         checks.append(_memory_check(memory, demands.max_memory_ratio))
-    perplexity = _perplexity_ratio(taken)
-    if demands.max_perplexity_increase is not None and perplexity is not None:
-        checks.append(_perplexity_check(perplexity, demands.max_perplexity_increase))
+    perplexity, trouble = _perplexity_ratio(taken)
+    if demands.max_perplexity_increase is not None:
+        checks.append(_perplexity_check(perplexity, demands.max_perplexity_increase, trouble))
     verdict = worst([check.verdict for check in checks]) if checks else None
     found = ratio_of(differences) if differences else None
     return Comparison(
@@ -178,19 +181,34 @@ def _memory_ratio(taken: Mapping[Arm, Sequence[Measurement]]) -> float | None:
     return None
 
 
-def _perplexity_ratio(taken: Mapping[Arm, Sequence[Measurement]]) -> float | None:
-    """Of the first of each arm: the same model reads the same text in the same way again."""
-    told = {
-        arm: seen[0].metrics["perplexity"].median
-        for arm, seen in taken.items()
-        if seen and "perplexity" in seen[0].metrics
-    }
-    return told["a"] / told["b"] if len(told) == len(taken) else None
+def _perplexity_ratio(
+    taken: Mapping[Arm, Sequence[Measurement]],
+) -> tuple[float | None, str]:
+    """Of the first of each arm: the same model reads the same text in the same way again.
+
+    None, and why, where they did not both read the same tokens.
+    """
+    read = [seen[0].quality for seen in taken.values() if seen]
+    told = [each for each in read if each is not None]
+    if len(told) < len(taken):
+        return None, "an arm read no text"
+    a, b = told
+    if a.passage != b.passage:
+        return None, (
+            f"the arms read different tokens, {a.windows} windows of {a.positions // a.windows} "
+            f"scored positions and {b.windows} of {b.positions // b.windows}: give them the same "
+            "context, and models of the same vocabulary"
+        )
+    return a.perplexity.value / b.perplexity.value, ""
 
 
-def _perplexity_check(ratio: float, most: float) -> RatioCheck:
+def _perplexity_check(ratio: float | None, most: float, trouble: str) -> RatioCheck:
+    text = f"{PERPLEXITY_LIMIT}={most:.3g}"
+    if ratio is None:
+        reason = f"{text}: {trouble}"
+        return RatioCheck(text=text, verdict=Verdict.INCONCLUSIVE, reason=reason)
     verdict = Verdict.PASSED if ratio - 1 <= most else Verdict.OVER_BUDGET
-    return RatioCheck(text=f"{PERPLEXITY_LIMIT}={most:.3g}", verdict=verdict, reason="")
+    return RatioCheck(text=text, verdict=verdict, reason="")
 
 
 def _memory_check(ratio: float | None, most: float) -> RatioCheck:

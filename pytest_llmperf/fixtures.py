@@ -70,7 +70,8 @@ class Measure(Protocol):
         clock starts. The measurement is judged by the test's ``perf`` limits after its body has
         returned. ``text``: a file, or ``"shipped"``, that the model reads afterwards, for its
         perplexity. ``against``: a reference that reads it, too, as ``load_model`` takes it (source,
-        backend and seed are the model's where it says nothing): KL divergence and agreement.
+        backend and seed are the model's where it says nothing, all else is as usual): KL divergence
+        and agreement.
         ``name`` tells several measurements of one test apart.
         """
         ...
@@ -229,6 +230,7 @@ def measure(request: pytest.FixtureRequest) -> Measure:
         against: Mapping[str, Any] | None = None,
         name: str | None = None,
     ) -> Measurement:
+        from pytest_llmperf.gate.budget import BadLimit
         from pytest_llmperf.measure import Workload
         from pytest_llmperf.wish import PerfError, Unmet
 
@@ -243,7 +245,7 @@ def measure(request: pytest.FixtureRequest) -> Measure:
             return run.measure(model, workload, name, _reading(model, text, against))
         except Unmet as error:
             raise _skip_or_fail(str(error), strict=run.session.settings.strict) from None
-        except (PerfError, ValueError) as error:
+        except (PerfError, BadLimit, ValueError) as error:
             raise pytest.fail.Exception(str(error), pytrace=False) from None
 
     return measure_it
@@ -259,9 +261,24 @@ def _reading(
     if text is None and against is None:
         return None
     spec = model.loading.spec
+    if against is not None:
+        _refuse_wrong_reference(against, model.backend)
     usual = {"source": spec.source, "backend": model.backend, "seed": spec.seed}
     reference = None if against is None else _wish({**usual, **against})
     return Reading(SHIPPED if text is None else os.fspath(text), reference)
+
+
+def _refuse_wrong_reference(against: Any, usual_backend: str) -> None:
+    """Raises BadLimit."""
+    from pytest_llmperf.comparing import refuse_misspelt
+    from pytest_llmperf.gate.budget import BadLimit
+
+    if not isinstance(against, Mapping):
+        raise BadLimit(
+            'measure: against is what load_model takes of a reference, such as {"quantization": '
+            f'"F16"}}, not {type(against).__name__}'
+        )
+    refuse_misspelt(against, {*_LOADING}, against.get("backend", usual_backend), "measure: against")
 
 
 def _session(config: pytest.Config) -> Session:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from pytest_llmperf.assessing import Reading, assess
-from pytest_llmperf.backends import find_backend, installed_version
+from pytest_llmperf.backends import Backend, find_backend, installed_version
 from pytest_llmperf.backends.registry import BackendError
 from pytest_llmperf.comparing import Demands, compare
 from pytest_llmperf.gate.baseline import BaselineError
@@ -24,6 +24,7 @@ from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.requirement import Requirement, unmet
 from pytest_llmperf.loader import Loader
 from pytest_llmperf.measure import Instruments, Measurement, Plan, Workload, measure
+from pytest_llmperf.measure.scoring import find_text
 from pytest_llmperf.options import Settings
 from pytest_llmperf.report.progress import Progress
 from pytest_llmperf.report.result import Comparison, JudgedMeasurement, judged
@@ -98,11 +99,14 @@ class RunningTest:
                 backend = find_backend(requirement.backend)
             except BackendError as error:
                 raise PerfError(str(error)) from None
-            is_elsewhere = backend.name in self.session.settings.python
-            if not is_elsewhere and installed_version(backend) is None:
+            if self._lacks_engine(backend):
                 lacking = not_installed(backend)
         if lacking is not None:
             raise NotRequired(lacking)
+
+    def _lacks_engine(self, backend: Backend) -> bool:
+        is_elsewhere = backend.name in self.session.settings.python
+        return not is_elsewhere and installed_version(backend) is None
 
     def load(self, wish: Wish) -> LoadedModel:
         """A loaded model. Raises Unmet, PerfError."""
@@ -132,6 +136,9 @@ class RunningTest:
         label = name or str(len(self.compared) + 1)
         if label in {each.name for each in self.compared}:
             raise PerfError(f"compare: the name {label!r} is used twice in this test")
+        if text is not None:
+            with explained():
+                find_text(text)
         loader = self.session.loader
         loadings = {
             arm: loader.prepare("compare", wish, self._timeout_s) for arm, wish in arms.items()
@@ -140,15 +147,12 @@ class RunningTest:
 
         def measure_arm(arm: Arm, pair: int) -> Measurement:
             what = f"compares {loadings[arm].spec.source}, pair {pair + 1}: {arm.upper()}"
-            reading = Reading(text) if text is not None and pair == 0 else None
-            return self._fresh(
-                loadings[arm],
-                pair,
-                what,
-                lambda model: self._read(
-                    model, self._measure(model, workload, plan, label), reading
-                ),
-            )
+
+            def ask(model: LoadedModel) -> Measurement:
+                seen = self._measure(model, workload, plan, label)
+                return self._read(model, seen, text, None) if text and pair == 0 else seen
+
+            return self._fresh(loadings[arm], pair, what, ask)
 
         found = compare(measure_arm, label, labels, metric, demands)
         self.compared.append(found)
@@ -170,12 +174,32 @@ class RunningTest:
         label = name or str(len(self.measured) + 1)
         if label in {each.measurement.name for each in self.measured}:
             raise PerfError(f"measure: the name {label!r} is used twice in this test")
-        self._require_reading(reading)
+        reference = self._prepare_reading(model, reading)
         plan = self._plan()
-        measurement = self._measure(model, workload, plan, label)
-        measurement = self._read(model, measurement, reading)
-        self.measured.append(Measured(model.loading, workload, plan, measurement))
-        return measurement
+        entry = Measured(model.loading, workload, plan, self._measure(model, workload, plan, label))
+        self.measured.append(entry)  # before reading: what was timed is judged whatever comes
+        if reading is not None:
+            entry.measurement = self._read(model, entry.measurement, reading.text, reference)
+        return entry.measurement
+
+    def _prepare_reading(self, model: LoadedModel, reading: Reading | None) -> Loading | None:
+        """The reference, before anything is timed. Raises Unmet, PerfError."""
+        self._require_reading(reading)
+        if reading is None:
+            return None
+        with explained():
+            find_text(reading.text)
+            if reading.against is None:
+                return None
+            reference = self.session.loader.prepare("measure", reading.against, self._timeout_s)
+            if self._lacks_engine(reference.backend):
+                raise Unmet(f"reference: {not_installed(reference.backend)}")
+            if reference.key == model.loading.key:
+                raise PerfError(
+                    "measure: against={…} is the model itself, so that nothing would be compared: "
+                    "name another quantization, source, backend or option"
+                )
+            return reference
 
     def _require_reading(self, reading: Reading | None) -> None:
         """Raises PerfError for limits on what a text would have to tell."""
@@ -189,15 +213,24 @@ class RunningTest:
                 raise PerfError(f"{budget.text} needs a reference: measure(…, against={{…}})")
 
     def _read(
-        self, model: LoadedModel, measurement: Measurement, reading: Reading | None
+        self, model: LoadedModel, measurement: Measurement, text: str, reference: Loading | None
     ) -> Measurement:
-        """With what a text tells, if one is to be read."""
-        if reading is None or measurement.invalid is not None:
+        """With what a text tells. Raises PerfError, also for what is not on this machine.
+
+        A missing reference must not skip a test whose speed was measured already.
+        """
+        if measurement.invalid is not None:
             return measurement
-        reference = None if reading.against is None else self.load(reading.against)
-        what = f"{model.backend} {model.loading.spec.source}"
-        with explained(), showing(self.session.progress, what) as say, turn(say):
-            return assess(model, reference, measurement, reading.text, self._timeout_s, say)
+        pool, what = self.session.pool, f"{model.backend} {model.loading.spec.source}"
+        try:
+            with explained(), showing(self.session.progress, what) as say, turn(say):
+                beside = None if reference is None else pool.load(reference, say)
+                return assess(model, beside, measurement, text, self._timeout_s, say)
+        except Unmet as error:
+            raise PerfError(f"measure: {error}") from None
+        finally:
+            if reference is not None:
+                pool.give_up(reference)
 
     def _plan(self) -> Plan:
         settings = self.session.settings

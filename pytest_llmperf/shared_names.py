@@ -28,7 +28,7 @@ def group_of(leader: int) -> list[int]:
     """Process ids of a group's members; empty where there is no /proc."""
     members = []
     for each in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             if os.getpgid(int(each.name)) == leader:
                 members.append(int(each.name))
     return members

@@ -1,8 +1,7 @@
 """How small, how fast and how good is each level of llama.cpp's quantization here?
 
 Quality is told by KL divergence from F16 on a small trained model, size by the file, speed by
-pairs. A level that is fast because its output is broken is over its limit at once: zeroing one
-layer of the trained model gives more than 1 nat.
+pairs. A level that is fast because its output is broken is over its limit.
 """
 
 import itertools
@@ -14,14 +13,15 @@ from pytest_llmperf.fixtures import Compare, LoadModel, Measure
 
 TRAINED, FAST = "trained:small", "synthetic:llama-160m"
 LEVELS = [
-    # Bits of a weight in its blocks, and nats from F16: twice and more of what was seen.
-    pytest.param("Q8_0", 8.5, marks=perf(max_kl_divergence=0.0005, min_top1_agreement=0.98)),
-    pytest.param("Q6_K", 6.5625, marks=perf(max_kl_divergence=0.002, min_top1_agreement=0.96)),
-    pytest.param("Q5_K_S", 5.5, marks=perf(max_kl_divergence=0.004, min_top1_agreement=0.94)),
-    pytest.param("Q4_K_M", 4.5, marks=perf(max_kl_divergence=0.015, min_top1_agreement=0.90)),
-    pytest.param("Q4_0", 4.5, marks=perf(max_kl_divergence=0.03, min_top1_agreement=0.88)),
-    pytest.param("Q3_K_M", 3.4375, marks=perf(max_kl_divergence=0.06, min_top1_agreement=0.82)),
-    pytest.param("Q2_K", 2.625, marks=perf(max_kl_divergence=0.4, min_top1_agreement=0.65)),
+    # Bits of a weight in its blocks, and nats from F16: two to three times what was seen.
+    # A layer of zeros is 0.04 away.
+    pytest.param("Q8_0", 8.5, marks=perf(max_kl_divergence=0.0001, min_top1_agreement=0.985)),
+    pytest.param("Q6_K", 6.5625, marks=perf(max_kl_divergence=0.0006, min_top1_agreement=0.975)),
+    pytest.param("Q5_K_S", 5.5, marks=perf(max_kl_divergence=0.0012, min_top1_agreement=0.965)),
+    pytest.param("Q4_K_M", 4.5, marks=perf(max_kl_divergence=0.0025, min_top1_agreement=0.95)),
+    pytest.param("Q4_0", 4.5, marks=perf(max_kl_divergence=0.003, min_top1_agreement=0.95)),
+    pytest.param("Q3_K_M", 3.4375, marks=perf(max_kl_divergence=0.008, min_top1_agreement=0.93)),
+    pytest.param("Q2_K", 2.625, marks=perf(max_kl_divergence=0.02, min_top1_agreement=0.90)),
 ]
 
 
@@ -49,16 +49,15 @@ def test_fewer_bits_are_farther_away(load_model: LoadModel, measure: Measure) ->
     assert all(2 * fewer < more for fewer, more in itertools.pairwise(seen)), seen
 
 
-@pytest.mark.parametrize("level", ["Q8_0", "Q4_K_M"])
-def test_a_level_is_smaller_and_faster_than_f16(compare: Compare, level: str) -> None:
-    least, most = {"Q8_0": (1.2, 0.80), "Q4_K_M": (1.5, 0.80)}[level]
+@perf(samples=5)
+def test_four_bits_are_smaller_and_faster_than_f16(compare: Compare) -> None:
     compare(
-        {"quantization": level},
+        {"quantization": "Q4_K_M"},
         {"quantization": "F16"},
         source=FAST,
         backend="llama-cpp",
-        prompt_tokens=128,
+        prompt_tokens=64,
         new_tokens=64,
-        min_speedup=least,
-        max_memory_ratio=most,
+        min_speedup=1.1,
+        max_memory_ratio=0.8,
     )

@@ -12,6 +12,7 @@ from pytest_llmperf.backends.protocol import (
     EngineTimings,
     OptionValue,
     Request,
+    TextTokens,
 )
 from pytest_llmperf.backends.registry import (
     BackendError,
@@ -41,6 +42,7 @@ __all__ = [
     "EngineTimings",
     "OptionValue",
     "Request",
+    "TextTokens",
     "Timeline",
     "UnknownBackend",
     "UnknownOption",

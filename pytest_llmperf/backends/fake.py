@@ -25,6 +25,7 @@ from pytest_llmperf.backends.protocol import (
     EngineTimings,
     ModelFormat,
     Request,
+    TextTokens,
 )
 from pytest_llmperf.backends.timeline import Timeline
 from pytest_llmperf.models import ModelFiles
@@ -186,9 +187,9 @@ class FakeEngine(Engine):
         else:
             timeline.token(tokens[0])
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str) -> TextTokens:
         """A token for each byte."""
-        return list(text.encode())
+        return TextTokens(ids=list(text.encode()))
 
     def logits(self, tokens: list[int]) -> array.array[float]:
         """As sharp as the script says."""

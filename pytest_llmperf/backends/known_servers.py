@@ -25,6 +25,8 @@ class KnownServer:
     """What its Python has to have."""
     cache_option: str | None = None
     """How it is told the size of its KV cache, in bytes; None: it makes room for the context."""
+    sizes_cache: tuple[str, ...] = ()
+    """Arguments with which somebody else decides about that."""
     distribution: str | None = None
     """The package whose version is told, where the server tells none."""
     wrong_request: tuple[int, ...] = (400, 422)
@@ -57,6 +59,7 @@ KNOWN = {
         remedy="vLLM wants an environment of its own: name its interpreter with python=…",
         modules=("vllm",),
         cache_option="--kv-cache-memory-bytes",
+        sizes_cache=("--kv-cache-memory-bytes", "--gpu-memory-utilization", "--max-model-len"),
     ),
 }
 

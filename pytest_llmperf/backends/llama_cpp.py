@@ -12,7 +12,7 @@ import msgspec
 from pytest_llmperf.backends.llama_context import element_bytes, make_context
 from pytest_llmperf.backends.llama_drafts import Drafter, LookupDrafter, ModelDrafter, Speculation
 from pytest_llmperf.backends.llama_model import load_model
-from pytest_llmperf.backends.llama_scores import LlamaScores, tokenize
+from pytest_llmperf.backends.llama_scores import logits_of, tokenize
 from pytest_llmperf.backends.llama_sequences import LlamaSequences
 from pytest_llmperf.backends.protocol import (
     BackendOptions,
@@ -23,6 +23,7 @@ from pytest_llmperf.backends.protocol import (
     EngineTimings,
     ModelFormat,
     Request,
+    TextTokens,
 )
 from pytest_llmperf.backends.speculation import CAVEAT
 from pytest_llmperf.models import ModelFiles
@@ -155,7 +156,6 @@ class LlamaCppEngine(Engine):
         self._prompt_tokens = 0
         self._options = options
         self._speculation = self._drafting(options, draft_tokens)
-        self._scores: LlamaScores | None = None
 
     def _vocabulary_of(self, model: Any) -> int:
         return int(self._lib.llama_vocab_n_tokens(self._lib.llama_model_get_vocab(model)))
@@ -273,18 +273,13 @@ class LlamaCppEngine(Engine):
         drafting = self._speculation.drafter.sequences if self._speculation else None
         return [self._sequences, *([drafting] if drafting else [])]
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str) -> TextTokens:
         """With the file's own tokenizer."""
         return tokenize(self._lib, self._model, text)
 
     def logits(self, tokens: list[int]) -> Any:
-        """In a context of its own, as long as the engine's."""
-        if self._scores is None:
-            most = int(self._lib.llama_n_ctx_seq(self._context))
-            self._scores = LlamaScores(
-                self._lib, self._model, self._options, self._vocab_size, most
-            )
-        return self._scores.logits(tokens)
+        """In a context of its own, which is gone afterwards."""
+        return logits_of(self._lib, self._model, self._options, self._vocab_size, tokens)
 
     def timings(self) -> EngineTimings | None:
         """llama.cpp's own clocks over the last request."""
@@ -293,9 +288,7 @@ class LlamaCppEngine(Engine):
         return EngineTimings(total_s=sum(each.timings(0).total_s for each in self._clocks()))
 
     def close(self) -> None:
-        """Free batches, contexts and model."""
-        if self._scores is not None:
-            self._scores.close()
+        """Free batch, context and model."""
         if self._speculation is not None:
             self._speculation.drafter.close()
         self._sequences.close()

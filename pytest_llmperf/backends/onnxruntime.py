@@ -19,6 +19,7 @@ from pytest_llmperf.backends.protocol import (
     EngineRefused,
     ModelFormat,
     Request,
+    TextTokens,
 )
 from pytest_llmperf.hardware import usable_cores
 from pytest_llmperf.models import ModelFiles
@@ -128,7 +129,7 @@ class OnnxRuntimeEngine(Engine):
             generator.generate_next_token()
             arrived(generator.get_next_tokens().tolist())
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str) -> TextTokens:
         """With the tokenizer that lies beside the model. Raises EngineRefused."""
         path = Path(self._files.path) / "tokenizer.json"
         try:
@@ -139,14 +140,18 @@ class OnnxRuntimeEngine(Engine):
             ) from error
         if not path.is_file():
             raise EngineRefused(f"{self._files.path} has no tokenizer.json")
-        found = tokenizers.Tokenizer.from_file(str(path)).encode(text, add_special_tokens=False)
-        return [int(each) for each in found.ids]
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        added, plain = (
+            tokenizer.encode("a", add_special_tokens=each).ids for each in (True, False)
+        )
+        return TextTokens(ids=ids, begin=added[0] if added[1:] == plain else None)
 
     def logits(self, tokens: list[int]) -> Any:
         """Of all tokens of a prompt, read in one piece."""
         import numpy
 
-        generator = self._generator(Request(prompts=[tokens], new_tokens=1))
+        generator = self._generator(Request(prompts=[tokens], new_tokens=0))
         generator.append_tokens(numpy.array([tokens], dtype=numpy.int32))
         rows = numpy.asarray(generator.get_output("logits"), dtype=numpy.float32)
         if rows.shape[1] != len(tokens):

@@ -149,6 +149,8 @@ class OpenAIEngine(Engine):
         """The words that size its KV cache for one sequence in two-byte numbers, if they can."""
         if known.cache_option is None or self._files is None:
             return ""
+        if any(each in self._options.arguments for each in known.sizes_cache):
+            return ""
         try:
             size = cache_bytes(
                 Path(self._files.path),
@@ -156,7 +158,8 @@ class OpenAIEngine(Engine):
                 block_tokens=_VLLM_BLOCK,
                 element_bytes=2.0,
             )
-        except EngineRefused:  # of an unknown kind: as vLLM chooses
+        except EngineRefused as error:
+            print(f"cache: as vLLM chooses; {error}", file=sys.stderr, flush=True)
             return ""
         return f" {known.cache_option} {size}"
 

@@ -102,7 +102,19 @@ class BackendOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return usual
 
 
-_NO_LOGITS = "this backend gives no logits: output quality cannot be measured with it"
+class TextTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """A text as a model reads it."""
+
+    ids: list[int]
+    """None of them added."""
+    begin: int | None = None
+    """What the tokenizer puts before every text; None: nothing."""
+
+
+_NO_LOGITS = (
+    "this backend gives no logits: output quality cannot be measured with it. llama-cpp, "
+    "transformers and onnxruntime give them"
+)
 
 
 class Engine(Protocol):
@@ -125,8 +137,8 @@ class Engine(Protocol):
         """
         ...
 
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids of a text, none of them added. Raises EngineRefused without a tokenizer."""
+    def tokenize(self, text: str) -> TextTokens:
+        """Make tokens of a text. Raises EngineRefused without a tokenizer."""
         del text
         raise EngineRefused(_NO_LOGITS)
 

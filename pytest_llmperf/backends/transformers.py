@@ -17,6 +17,7 @@ from pytest_llmperf.backends.protocol import (
     EngineRefused,
     ModelFormat,
     Request,
+    TextTokens,
 )
 from pytest_llmperf.backends.speculation import CAVEAT
 from pytest_llmperf.backends.timeline import Timeline
@@ -302,7 +303,7 @@ class TransformersEngine(Engine):
         elif "past_key_values" in extra:
             self._look_into(extra["past_key_values"])
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str) -> TextTokens:
         """With the tokenizer that lies beside the model. Raises EngineRefused."""
         import transformers
 
@@ -312,19 +313,24 @@ class TransformersEngine(Engine):
             )
         except (OSError, ValueError) as error:
             raise EngineRefused(f"{self._path} has no tokenizer: {error}") from error
-        return [int(each) for each in tokenizer.encode(text, add_special_tokens=False)]
+        ids = [int(each) for each in tokenizer.encode(text, add_special_tokens=False)]
+        first = tokenizer.encode("a")[0]
+        return TextTokens(ids=ids, begin=first if first == tokenizer.bos_token_id else None)
 
     def logits(self, tokens: list[int]) -> Any:
         """In one step; through another cache than the usual one in pieces, so that it is read."""
+        for name in ("batching", "compile"):
+            if getattr(self._options, name):
+                raise EngineRefused(f"what {name}= computes gives no logits: leave it out to read")
         torch, is_usual = self._torch, self._caches.kind == "dynamic"
         with self._without_gradients():
             inputs = torch.tensor([tokens], dtype=torch.long, device=self._device)
             if is_usual:
-                rows = self._model(inputs, use_cache=False).logits[0]
+                rows = self._model(input_ids=inputs, use_cache=False).logits[0]
             else:
                 cache = self._caches.make(len(tokens))
                 pieces = [
-                    self._model(piece, past_key_values=cache, use_cache=True).logits[0]
+                    self._model(input_ids=piece, past_key_values=cache, use_cache=True).logits[0]
                     for piece in inputs.split(_PIECE_TOKENS, dim=1)
                 ]
                 rows = torch.cat(pieces)

@@ -17,7 +17,8 @@ from pytest_llmperf.models.hub import find_snapshot
 from pytest_llmperf.models.layers_hf import layers_of_config
 from pytest_llmperf.models.presets import PRESETS, find_preset
 from pytest_llmperf.models.quantization import find_quantization
-from pytest_llmperf.models.spec import HUB, SYNTHETIC, ModelFiles
+from pytest_llmperf.models.spec import HUB, SYNTHETIC, TRAINED, ModelFiles, ModelSpec
+from pytest_llmperf.models.synthetic import named_config
 
 _GGUF_ENGINE = "llama-cpp"
 
@@ -68,6 +69,9 @@ def find_subject(source: str) -> Subject:
     """
     if source.startswith(HUB):
         return _at(find_snapshot(source), source)
+    if source.startswith(TRAINED):
+        name, config = named_config(ModelSpec(source))
+        return _of_config(config, name, "trained here")
     name = source.removeprefix(SYNTHETIC).strip()
     if name.lower() in catalogue.known():
         found = catalogue.entry(name.lower())

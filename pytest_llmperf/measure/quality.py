@@ -48,6 +48,12 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     reference_perplexity: Estimate | None = None
     positions: int
     windows: int
+    passage: str = ""
+    """Which tokens were read: the same for the same windows."""
+
+
+class NoDistribution(Exception):
+    """Logits that are no numbers."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Window:
 def look_at(logits: Logits, following: Sequence[int], reference: Logits | None = None) -> Window:
     """One window. ``logits`` and ``reference``: (positions, vocabulary); ``following``: ids.
 
-    Raises ValueError where the shapes do not fit, or a logit is no number.
+    Raises ValueError where the shapes do not fit, NoDistribution where a logit is no number.
     """
     if reference is not None and logits.shape != reference.shape:
         raise ValueError(f"logits of {logits.shape} against a reference's {reference.shape}")
@@ -103,16 +109,16 @@ def _look_at_block(ours: Floats, following: Sequence[int], theirs: Floats | None
 
 
 def log_shares(logits: Logits) -> Floats:
-    """Logarithm of every token's probability. Raises ValueError for what is no number."""
+    """Logarithm of every token's probability. Raises NoDistribution."""
     rows = logits.astype(np.float64)
     if not np.isfinite(rows).all():
-        raise ValueError("a logit is not a finite number")
+        raise NoDistribution("a logit is not a finite number")
     rows -= rows.max(axis=1, keepdims=True)
     rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
     return rows
 
 
-def summarize_quality(windows: Sequence[Window]) -> Quality:
+def summarize_quality(windows: Sequence[Window], passage: str = "") -> Quality:
     """All windows together. Raises ValueError for none."""
     if not windows:
         raise ValueError("no window of text to judge by")
@@ -126,6 +132,7 @@ def summarize_quality(windows: Sequence[Window]) -> Quality:
         reference_perplexity=_raised(_mean(theirs)) if theirs else None,
         positions=sum(len(each.surprise) for each in windows),
         windows=len(windows),
+        passage=passage,
     )
 
 

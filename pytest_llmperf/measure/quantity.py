@@ -31,6 +31,8 @@ class Quantity(msgspec.Struct, frozen=True, kw_only=True):
     """How the figure was taken, or under which condition: a load is ``warm`` or ``cold``."""
     at_least: float | None = None
     """The truth is not below this. None: of a bound nothing is known, else the median is meant."""
+    error: float | None = None
+    """Of a mean, which ``median`` is then: its standard error; ``low`` and ``high`` are one off."""
     slack: float = 0.0
     """What the kernel's counters may hide of a byte figure, either way."""
 

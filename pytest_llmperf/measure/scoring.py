@@ -6,11 +6,13 @@ llama-perplexity does the same. Logits come through a file: they are larger than
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.backends import TextTokens
 from pytest_llmperf.measure.quality import Quality, Window, look_at
 from pytest_llmperf.measure.quantity import Quantity
 from pytest_llmperf.texts import MEASURED
@@ -39,6 +41,11 @@ class Passage:
     windows: tuple[tuple[int, ...], ...]
 
     @property
+    def digest(self) -> str:
+        """The same for the same windows."""
+        return hashlib.sha256(repr(self.windows).encode()).hexdigest()[:16]
+
+    @property
     def first(self) -> int:
         """Where scoring begins in each window."""
         return len(self.windows[0]) // 2
@@ -60,13 +67,16 @@ def read_passage(
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadText(f"text {path}: {error}") from None
-    ids = _tokens(model, text, timeout_s)
+    tokens = _tokens(model, text, timeout_s)
+    ids = tokens.ids
     length = length or _window_tokens(model)
     count = min(WINDOWS, len(ids) // length)
     if not count:
         raise BadText(f"text {path} has {len(ids)} tokens; one window takes {length}")
-    windows = (tuple(ids[begin : begin + length]) for begin in range(0, count * length, length))
-    return Passage(path.name, tuple(windows))
+    windows = [ids[begin : begin + length] for begin in range(0, count * length, length)]
+    if tokens.begin is not None:  # as llama-perplexity does: in the place of the first
+        windows = [[tokens.begin, *window[1:]] for window in windows]
+    return Passage(path.name, tuple(map(tuple, windows)))
 
 
 def _window_tokens(model: LoadedModel) -> int:
@@ -75,11 +85,11 @@ def _window_tokens(model: LoadedModel) -> int:
     return min(WINDOW_TOKENS, model.engine.context_tokens, made_for or WINDOW_TOKENS)
 
 
-def _tokens(model: LoadedModel, text: str, timeout_s: float) -> list[int]:
+def _tokens(model: LoadedModel, text: str, timeout_s: float) -> TextTokens:
     answer = model.worker.ask(Tokenize(text=text), timeout_s, purpose="makes tokens of a text")
     if not isinstance(answer, Tokenized):
         raise WorkerGarbled(f"the worker answered Tokenize with {type(answer).__name__}")
-    return answer.token_ids
+    return answer.tokens
 
 
 def read_window(
@@ -89,7 +99,12 @@ def read_window(
     timeout_s: float,
     reference: LoadedModel | None,
 ) -> Window:
-    """What one window tells. Raises WorkerError; ValueError for logits that are no distribution."""
+    """What one window tells. Raises WorkerError, NoDistribution.
+
+    Of two vocabularies the longer one is cut: what it has more is padding, since both make the same
+    tokens.
+    """
+    sizes = [each.engine.vocab_size for each in (model, reference) if each is not None]
     with tempfile.TemporaryDirectory(prefix="llmperf-logits-") as folder:
         ours = _logits(model, passage, number, Path(folder) / "ours", timeout_s)
         theirs = None
@@ -97,7 +112,9 @@ def read_window(
             theirs = _logits(reference, passage, number, Path(folder) / "theirs", timeout_s)
         # What follows the last position lies outside of the window.
         following = passage.windows[number][passage.first + 1 :]
-        return look_at(ours[:-1], following, None if theirs is None else theirs[:-1])
+        both = [None if each is None else each[:-1, : min(sizes)] for each in (ours, theirs)]
+        assert both[0] is not None
+        return look_at(both[0], following, both[1])
 
 
 def _logits(
@@ -135,5 +152,6 @@ def quantities(quality: Quality, text: str) -> dict[str, Quantity]:
             n=quality.positions,
             percentiles={},
             how=f"mean of {where}{told}",
+            error=error,
         )
     return found

@@ -220,7 +220,8 @@ def _require_packages(model: SyntheticModel) -> None:
         needed |= dict.fromkeys(("torch", "transformers"), "'pytest-llmperf[transformers]'")
     elif not model.quantization.is_plain:
         needed["llama_cpp"] = "'pytest-llmperf[llama-cpp]'"
-    if model.recipe is not None or model.config.model_type not in MODEL_TYPES:
+    is_to_be_trained = model.recipe is not None and model.is_what_is_trained
+    if is_to_be_trained or model.config.model_type not in MODEL_TYPES:
         needed |= dict.fromkeys(("torch", "transformers"), "'pytest-llmperf[transformers]'")
     for module, package in needed.items():
         if importlib.util.find_spec(module) is None:

@@ -209,4 +209,5 @@ def _engine(judged: JudgedMeasurement) -> str:
 
 
 def _row(name: str, text: str) -> str:
-    return "\n".join(words.folded(f"  {name:<{_WIDTH}}{text}", 2 + _WIDTH))
+    label = f"{name:<{_WIDTH}}" if len(name) < _WIDTH else f"{name} "
+    return "\n".join(words.folded(f"  {label}{text}", 2 + _WIDTH))

@@ -15,7 +15,14 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from pytest_llmperf.backends import AllocatorPeak, EngineFacts, EngineTimings, OptionValue, Request
+from pytest_llmperf.backends import (
+    AllocatorPeak,
+    EngineFacts,
+    EngineTimings,
+    OptionValue,
+    Request,
+    TextTokens,
+)
 from pytest_llmperf.child import is_ready
 from pytest_llmperf.models import ModelFiles
 from pytest_llmperf.worker.peaks import TreeMemory
@@ -111,9 +118,9 @@ class Tokenize(Message, frozen=True):
 
 
 class Tokenized(Message, frozen=True):
-    """Worker: its token ids."""
+    """Worker: these are they."""
 
-    token_ids: list[int]
+    tokens: TextTokens
 
 
 class Score(Message, frozen=True):

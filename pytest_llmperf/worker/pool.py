@@ -38,6 +38,8 @@ class LoadedModel:
     """What the engine's allocator took of each GPU up to the end of the load."""
     idle: GpuSnapshot | None = None
     """The GPUs before the worker was started; None: there are none, or they were not read."""
+    has_read: bool = False
+    """Whether it read a text: what that left in its memory must not be another test's."""
     requests: int = 0
     """Requests that this worker has answered so far."""
 
@@ -93,10 +95,17 @@ class WorkerPool:
         self.close()
         return self._start(loading, invocation, tick)
 
+    def give_up(self, loading: Loading) -> None:
+        """End the worker of this, if there is one."""
+        if loading.key in self._models:
+            self._drop(loading.key)
+
     def end_test(self) -> None:
-        """Keep only the worker used last: the next test may ask for the same."""
-        for key in list(self._models)[:-1]:
-            self._drop(key)
+        """Keep only the worker used last, and none that read: the next test may ask for it."""
+        last = list(self._models)[-1:]
+        for key, model in list(self._models.items()):
+            if key not in last or model.has_read:
+                self._drop(key)
         self._used.clear()
 
     def close(self) -> None:

@@ -97,7 +97,7 @@ class _Worker:
             case Generate():
                 return self._generate(message)
             case Tokenize():
-                return Tokenized(token_ids=self._loaded()[0].tokenize(message.text))
+                return Tokenized(tokens=self._loaded()[0].tokenize(message.text))
             case Score():
                 return self._score(message)
 
@@ -180,12 +180,15 @@ class _Worker:
                 f"{len(tokens)} tokens to score, the context holds {facts.context_tokens}"
             )
         self._board.phase = Phase.GENERATE
-        written = memoryview(engine.logits(tokens)).cast("B")
-        columns, left = divmod(len(written), len(tokens) * _FLOAT32_BYTES)
-        if left or columns < facts.vocab_size:
-            raise EngineRefused(f"logits of {len(written)} bytes for {len(tokens)} tokens")
+        logits = memoryview(engine.logits(tokens))
+        columns, left = divmod(logits.nbytes, len(tokens) * _FLOAT32_BYTES)
+        if logits.format != "f" or left or columns < facts.vocab_size:
+            raise EngineRefused(
+                f"the adapter's logits are {logits.nbytes} bytes of type {logits.format!r} for "
+                f"{len(tokens)} tokens: float32 is wanted, {facts.vocab_size} or more for each"
+            )
         begin = message.first * columns * _FLOAT32_BYTES
-        Path(message.path).write_bytes(written[begin:])
+        Path(message.path).write_bytes(logits.cast("B")[begin:])
         return Scored(rows=len(tokens) - message.first, columns=columns)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -36,14 +37,40 @@ def truth(load: Load) -> LoadedModel:
     return load("transformers", source=TRAINED, quantization="F32", timeout_s=TRAINING_S)
 
 
-def test_the_trained_model_knows_more_english_than_random_weights(
-    truth: LoadedModel, load: Load
+def test_the_trained_model_knows_more_english_than_the_frequencies_of_its_letters(
+    truth: LoadedModel,
 ) -> None:
-    """Of 512 tokens, one that knows nothing finds all equally likely."""
-    known = told(truth).perplexity.value
-    random = told(load("llama-cpp", source="synthetic:llama-15m", quantization="F16"))
-    assert known < 12
-    assert random.perplexity.value > 1000
+    text = MEASURED.read_bytes()[:4096]
+    shares = [text.count(byte) / len(text) for byte in set(text)]
+    letters = math.exp(-sum(share * math.log(share) for share in shares))
+    assert 15 < letters < 30
+    assert told(truth).perplexity.value < letters / 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"prompt_lookup_num_tokens": 3}, {"cache_implementation": "static"}],
+)
+def test_what_only_changes_the_speed_changes_no_logit(
+    options: dict[str, object], truth: LoadedModel, load: Load
+) -> None:
+    same = load("transformers", source=TRAINED, quantization="F32", **options)
+    found = told(same, truth)
+    assert found.kl_divergence is not None
+    assert found.kl_divergence.value < 1e-9
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"batching": "continuous"}, {"compile": True, "cache_implementation": "static"}],
+)
+def test_what_cannot_be_read_as_it_runs_is_refused(
+    option: dict[str, object], truth: LoadedModel, load: Load
+) -> None:
+    del truth
+    model = load("transformers", source=TRAINED, quantization="F32", timeout_s=200.0, **option)
+    with pytest.raises(EngineRefusal, match="gives no logits: leave it out to read"):
+        told(model)
 
 
 @pytest.mark.parametrize(
@@ -75,11 +102,7 @@ def test_a_quantized_cache_is_read_from_and_tells(truth: LoadedModel, load: Load
     """A prompt that is read in one piece is never read from the cache."""
     cache = {"cache_implementation": "quantized", "cache_nbits": 2, "cache_residual_length": 32}
     quantized = told(load("transformers", source=TRAINED, quantization="F32", **cache), truth)
-    static = {"cache_implementation": "static"}
-    same = told(load("transformers", source=TRAINED, quantization="F32", **static), truth)
     assert quantized.kl_divergence is not None
-    assert same.kl_divergence is not None
-    assert same.kl_divergence.value < 1e-6
     assert quantized.kl_divergence.value > 1e-3
 
 
@@ -95,17 +118,20 @@ def test_a_layer_of_zeros_is_caught(load: Load, tmp_path: Path) -> None:
     whole = Path(resolve(ModelSpec(TRAINED, "Q4_0"), "gguf").path)
     broken = tmp_path / "broken.gguf"
     shutil.copy(whole, broken)
-    (tensor,) = (each for each in read_gguf(whole).tensors if each.name == "blk.1.ffn_down.weight")
     with broken.open("r+b") as file:
-        file.seek(tensor.offset)
-        file.write(bytes(tensor.bytes))
+        for tensor in read_gguf(whole).tensors:
+            if tensor.name.startswith("blk.1.") and "norm" not in tensor.name:
+                file.seek(tensor.offset)
+                file.write(bytes(tensor.bytes))
     reference = load("llama-cpp", source=TRAINED, quantization="F16")
     good = told(load("llama-cpp", source=str(whole)), reference)
     bad = told(load("llama-cpp", source=str(broken)), reference)
     assert good.kl_divergence is not None
     assert bad.kl_divergence is not None
-    assert bad.kl_divergence.value > 10 * good.kl_divergence.value
-    assert bad.perplexity.value > 1.05 * good.perplexity.value
+    limit = 0.003  # that of the suite of quantizations
+    assert 10 * limit < bad.kl_divergence.value
+    assert good.kl_divergence.value < limit / 2
+    assert bad.perplexity.value > 1.02 * good.perplexity.value
 
 
 def test_what_has_no_tokenizer_is_refused(load: Load, tmp_path: Path) -> None:

@@ -144,3 +144,49 @@ def test_arms(compare):
         result.stdout.fnmatch_lines(
             ["*A's perplexity is above B's by 0.25 >", "  max_perplexity_increase=0.01"]
         )
+
+
+def test_a_reference_that_is_the_model_itself_is_a_mistake(llmperf: Run) -> None:
+    result = llmperf(reads(f'against={{"n_ctx": 64, "sharpness": {USUAL}}}'))
+    result.assert_outcomes(failed=1)
+    assert "is the model itself" in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("against", "why"),
+    [
+        ("model", "against is what load_model takes of a reference"),
+        ('{"quantisation": "F16"}', "unknown keyword 'quantisation', did you mean 'quantization'?"),
+        ('{"n_ctx": 32, "sharpness": 1.0}', "context holds 32 tokens, a window of text 64"),
+    ],
+)
+def test_a_wrong_reference_is_named(llmperf: Run, against: str, why: str) -> None:
+    result = llmperf(reads(f"against={against}"))
+    result.assert_outcomes(failed=1)
+    assert why in " ".join(result.stdout.str().split())
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_reference_whose_engine_is_missing_skips_before_anything_is_timed(
+    llmperf: Run, *, strict: bool
+) -> None:
+    switches = ["--llmperf-strict"] if strict else []
+    result = llmperf(reads('against={"backend": "exllamav2", "source": "x"}'), *switches)
+    result.assert_outcomes(failed=int(strict), skipped=int(not strict))
+
+
+def test_arms_that_read_different_tokens_are_not_compared(llmperf: Run) -> None:
+    result = llmperf("""
+def test_arms(compare):
+    compare({"n_ctx": 64}, {"n_ctx": 128}, source="fake:model", backend="fake",
+        prompt_tokens=8, new_tokens=8, max_perplexity_increase="50%")
+""")
+    said = " ".join(result.stdout.str().split())
+    assert "inconclusive 1×: max_perplexity_increase=0.5: the arms read different tokens" in said
+
+
+def test_a_broken_limit_tells_a_mean_and_its_error(llmperf: Run) -> None:
+    marker = "@pytest.mark.perf(max_kl_divergence=0.5)"
+    result = llmperf(reads('against={"sharpness": 12.0, "n_ctx": 64}', marker=marker))
+    result.stdout.fnmatch_lines(["*mean of 248 positions ± *"])
+    assert "kl_divergencemean" not in result.stdout.str()

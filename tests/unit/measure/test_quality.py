@@ -7,7 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from pytest_llmperf.measure.quality import log_shares, look_at, summarize_quality
+from pytest_llmperf.measure.quality import (
+    NoDistribution,
+    log_shares,
+    look_at,
+    summarize_quality,
+)
 
 VOCABULARY, POSITIONS = 7, 40
 
@@ -91,7 +96,7 @@ def test_large_logits_are_no_overflow() -> None:
 def test_what_is_no_number_is_refused(wrong: float) -> None:
     logits = drawn(3)
     logits[2, 1] = wrong
-    with pytest.raises(ValueError, match="not a finite number"):
+    with pytest.raises(NoDistribution, match="not a finite number"):
         look_at(logits, following())
 
 
