@@ -4,8 +4,8 @@
 
 llama-perplexity of the same source reads the shipped text with the reference and keeps its logits
 (as 16-bit numbers), then reads it with a quantization. `measure(..., against=…)` does the same
-through two workers. Both score the second half of the same 8 windows of 512 tokens, so that what
-differs is arithmetic and rounding alone: its logits are kept in 16 bits, and it prints six decimals.
+through two workers. Both score the second half of the same 8 windows of 512 tokens: what differs is
+arithmetic and rounding. Its logits are kept in 16 bits, and it prints six decimals.
 """
 
 from __future__ import annotations
