@@ -21,6 +21,15 @@ def test_equal_specs_and_options_share_one_worker_across_tests(pool: WorkerPool)
     assert pool.load(loading("fake", decode_tps=50.0)) is first
 
 
+def test_a_worker_that_has_read_a_text_is_not_the_next_tests(pool: WorkerPool) -> None:
+    """What reading left in its memory would be measured as that test's own."""
+    first = pool.load(loading("fake"))
+    first.has_read = True
+    pool.end_test()
+    assert not psutil.pid_exists(first.worker.pid)
+    assert pool.load(loading("fake")) is not first
+
+
 @pytest.mark.parametrize(
     ("engine", "changed"),
     [

@@ -85,3 +85,14 @@ def test_a_group_that_is_killed_leaves_no_name_behind() -> None:
     assert child.end() == -signal.SIGKILL
     child.leader.stdout.close()
     assert not name.exists()
+
+
+def test_a_group_is_killed_even_if_names_cannot_be_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbidden(_: object) -> None:
+        raise PermissionError("no looking into /dev/shm")
+
+    monkeypatch.setattr("pytest_llmperf.child.forget_shared_names", forbidden)
+    child = start([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert child.end() == -signal.SIGKILL
