@@ -41,13 +41,12 @@ test: $(READY) lint
 	$(BIN)/coverage report --fail-under=90 --skip-covered
 
 # What `make test` skips: engines that share no environment with ours, and a server of llama.cpp.
-heavy: export LLMPERF_VLLM_PYTHON = $(VLLM)/bin/python
-heavy: export LLMPERF_GPTQ_PYTHON = $(GPTQ)/bin/python
+PYTHONS := LLMPERF_VLLM_PYTHON="$(VLLM)/bin/python" LLMPERF_GPTQ_PYTHON="$(GPTQ)/bin/python"
 heavy: $(READY) $(VLLM)/.ready $(GPTQ)/.ready
 	$(BIN)/python benchmarks/llama_bench_build.py llama-server
-	$(BIN)/pytest tests/backends/test_contract.py tests/backends/test_servers_started.py \
+	$(PYTHONS) $(BIN)/pytest tests/backends/test_contract.py tests/backends/test_servers_started.py \
 		-k "OpenAI or llama-server or llama_server or vllm"
-	$(BIN)/pytest tests/backends/test_vllm.py tests/backends/test_transformers_gptq.py
+	$(PYTHONS) $(BIN)/pytest tests/backends/test_vllm.py tests/backends/test_transformers_gptq.py
 	$(BIN)/pytest --llmperf --llmperf-suite=smoke --llmperf-backend=vllm \
 		--llmperf-python "vllm=$(VLLM)/bin/python" --llmperf-history=off
 
