@@ -205,7 +205,7 @@ def test_a_baseline_is_the_same_in_whatever_interpreter_the_engine_runs(
     llmperf(ONE).assert_outcomes(passed=1)  # by three sessions; two would be no baseline
 
 
-@pytest.mark.parametrize("engine", ["vllm", "tensorrt-llm", "exllamav2"])
+@pytest.mark.parametrize("engine", ["vllm", "exllamav2"])
 def test_an_engine_that_has_an_interpreter_of_its_own_is_not_asked_for_here(
     engine: str, llmperf: Run, pytester: pytest.Pytester
 ) -> None:

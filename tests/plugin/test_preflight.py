@@ -40,7 +40,7 @@ def test_more_than_the_machine_has_is_skipped_with_the_arithmetic(
 def test_under_strict_it_is_red(llmperf: Run) -> None:
     result = llmperf(TOO_LONG, "--llmperf-strict")
     assert result.ret == 1
-    result.stdout.fnmatch_lines([ARITHMETIC, "*would skip without --llmperf-strict*"])
+    result.stdout.fnmatch_lines([f"{ARITHMETIC}*would skip without --llmperf-strict*"])
 
 
 def test_both_arms_of_a_comparison_are_asked(llmperf: Run) -> None:
