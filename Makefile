@@ -47,6 +47,7 @@ heavy: $(READY) $(VLLM)/.ready $(GPTQ)/.ready
 	$(PYTHONS) $(BIN)/pytest tests/backends/test_contract.py tests/backends/test_servers_started.py \
 		-k "OpenAI or llama-server or llama_server or vllm"
 	$(PYTHONS) $(BIN)/pytest tests/backends/test_vllm.py tests/backends/test_transformers_gptq.py
+	$(BIN)/pytest tests/suites -k "not smaller"
 	$(BIN)/pytest --llmperf --llmperf-suite=smoke --llmperf-backend=vllm \
 		--llmperf-python "vllm=$(VLLM)/bin/python" --llmperf-history=off
 
