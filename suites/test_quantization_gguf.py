@@ -51,7 +51,7 @@ def test_fewer_bits_are_farther_away(load_model: LoadModel, measure: Measure) ->
 
 @perf(samples=5)
 def test_four_bits_are_smaller_and_faster_than_f16(compare: Compare) -> None:
-    compare(
+    found = compare(
         {"quantization": "Q4_K_M"},
         {"quantization": "F16"},
         source=FAST,
@@ -61,3 +61,7 @@ def test_four_bits_are_smaller_and_faster_than_f16(compare: Compare) -> None:
         min_speedup=1.1,
         max_memory_ratio=0.8,
     )
+    small, large = found.a[0].files, found.b[0].files
+    assert small is not None
+    assert large is not None
+    assert small.weight_bytes < 0.4 * large.weight_bytes

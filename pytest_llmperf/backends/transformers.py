@@ -31,7 +31,7 @@ from pytest_llmperf.backends.transformers_compiling import (
 from pytest_llmperf.backends.transformers_packing import (
     FOUR_BIT,
     Packing,
-    quantization_config,
+    packed_weights,
     require_unpackers,
     require_whole_blocks,
     unpacker,
@@ -43,6 +43,7 @@ from pytest_llmperf.backends.transformers_placement import (
     sharing,
     where,
 )
+from pytest_llmperf.backends.transformers_scores import logits_of, tokenize
 from pytest_llmperf.backends.transformers_speculation import (
     ChunkStreamer,
     Speculation,
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
     from pytest_llmperf.backends.transformers_cache import CacheUse
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
-_PIECE_TOKENS = 32
-"""What is read at once where a cache has to be seen at work: a whole prompt is not read from it."""
 _TRIAL = Request(prompts=[[1, 2, 3, 4, 5, 6, 7, 8]], new_tokens=4)
 """What is asked once while loading, where a technique must be seen working."""
 
@@ -161,7 +160,7 @@ class TransformersEngine(Engine):
         self._device = choose_device(torch, options.device)
         shared = sharing(options)
         require_unpackers(model.path)
-        packed = _packed(torch, options, self._device)
+        packed = packed_weights(torch, options, self._device)
         continuous, drafts = asks_for_continuous(options), asks_for_speculation(options)
         compiled = compiling(options)
         # Tensor subclasses of quanto cannot be used under inference_mode.
@@ -305,36 +304,16 @@ class TransformersEngine(Engine):
 
     def tokenize(self, text: str) -> TextTokens:
         """With the tokenizer that lies beside the model. Raises EngineRefused."""
-        import transformers
-
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                self._path, local_files_only=True, trust_remote_code=False
-            )
-        except (OSError, ValueError) as error:
-            raise EngineRefused(f"{self._path} has no tokenizer: {error}") from error
-        ids = [int(each) for each in tokenizer.encode(text, add_special_tokens=False)]
-        first = tokenizer.encode("a")[0]
-        return TextTokens(ids=ids, begin=first if first == tokenizer.bos_token_id else None)
+        return tokenize(self._path, text)
 
     def logits(self, tokens: list[int]) -> Any:
-        """In one step; through another cache than the usual one in pieces, so that it is read."""
+        """Through the cache in force. Raises EngineRefused for what runs in another way."""
         for name in ("batching", "compile"):
             if getattr(self._options, name):
                 raise EngineRefused(f"what {name}= computes gives no logits: leave it out to read")
-        torch, is_usual = self._torch, self._caches.kind == "dynamic"
         with self._without_gradients():
-            inputs = torch.tensor([tokens], dtype=torch.long, device=self._device)
-            if is_usual:
-                rows = self._model(input_ids=inputs, use_cache=False).logits[0]
-            else:
-                cache = self._caches.make(len(tokens))
-                pieces = [
-                    self._model(input_ids=piece, past_key_values=cache, use_cache=True).logits[0]
-                    for piece in inputs.split(_PIECE_TOKENS, dim=1)
-                ]
-                rows = torch.cat(pieces)
-            return rows.float().cpu().contiguous().numpy()
+            inputs = self._torch.tensor([tokens], dtype=self._torch.long, device=self._device)
+            return logits_of(self._torch, self._model, self._caches, inputs)
 
     def _cache_for(self, request: Request, inputs: Any) -> dict[str, Any]:
         """The cache as an argument of ``generate``, with the tokens that are read ahead in it."""
@@ -405,22 +384,6 @@ def _build(torch: Any) -> str:
     mps = ["MPS"] if torch.backends.mps.is_built() else []
     cpu = f"CPU {torch.backends.cpu.get_cpu_capability()}"
     return f"torch {torch.__version__} for {' and '.join([*gpus, *mps, cpu])}"
-
-
-def _packed(torch: Any, options: TransformersOptions, device: Any) -> dict[str, Any]:
-    """Arguments of ``from_pretrained`` for weights that are packed. Raises EngineRefused."""
-    if options.quantize is None:
-        if options.compute_dtype is not None:
-            raise EngineRefused("compute_dtype needs quantize='nf4' or 'fp4'")
-        return {}
-    if options.compute_dtype is not None and options.quantize not in FOUR_BIT:
-        raise EngineRefused(f"quantize={options.quantize} has no compute_dtype: leave it out")
-    usual = "bfloat16" if options.dtype == "auto" else options.dtype
-    compute_dtype = getattr(torch, options.compute_dtype or usual)
-    return {
-        "quantization_config": quantization_config(options.quantize, compute_dtype),
-        "device_map": {"": device},
-    }
 
 
 def _log(words: str) -> None:

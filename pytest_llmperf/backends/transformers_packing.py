@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_llmperf.backends.protocol import EngineMissing, EngineRefused
+
+if TYPE_CHECKING:
+    from pytest_llmperf.backends.transformers import TransformersOptions
 
 Packing = Literal["nf4", "fp4", "int8", "quanto-int8", "quanto-int4", "torchao-int8"]
 """``nf4``, ``fp4`` and ``int8`` (LLM.int8()) are those of bitsandbytes."""
@@ -151,3 +154,19 @@ def _scales_beside(module: Any, parameter: Any, name: str) -> int:
     if beside is None:
         beside = getattr(getattr(module, "state", None), "SCB", None)
     return 0 if beside is None else int(beside.numel() * beside.element_size())
+
+
+def packed_weights(torch: Any, options: TransformersOptions, device: Any) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` for weights that are packed. Raises EngineRefused."""
+    if options.quantize is None:
+        if options.compute_dtype is not None:
+            raise EngineRefused("compute_dtype needs quantize='nf4' or 'fp4'")
+        return {}
+    if options.compute_dtype is not None and options.quantize not in FOUR_BIT:
+        raise EngineRefused(f"quantize={options.quantize} has no compute_dtype: leave it out")
+    usual = "bfloat16" if options.dtype == "auto" else options.dtype
+    compute_dtype = getattr(torch, options.compute_dtype or usual)
+    return {
+        "quantization_config": quantization_config(options.quantize, compute_dtype),
+        "device_map": {"": device},
+    }

@@ -22,7 +22,7 @@ class Quantity(msgspec.Struct, frozen=True, kw_only=True):
     n: int
     """Number of values."""
     percentiles: dict[str, float]
-    """``p50``, ``p90``, ``p95``, ``p99``, interpolated linearly between values."""
+    """``p50``, ``p90``, ``p95``, ``p99``, interpolated linearly; empty: ``median`` is a mean."""
     values: list[float] | None = None
     """The value of each sample; absent where they are too many to keep, as for token gaps."""
     kind: str = "exact"
@@ -32,7 +32,8 @@ class Quantity(msgspec.Struct, frozen=True, kw_only=True):
     at_least: float | None = None
     """The truth is not below this. None: of a bound nothing is known, else the median is meant."""
     error: float | None = None
-    """Of a mean, which ``median`` is then: its standard error; ``low`` and ``high`` are one off."""
+    """Of a mean, which ``median`` is then: its standard error; ``low`` and ``high`` are one off.
+    None: it is not known."""
     slack: float = 0.0
     """What the kernel's counters may hide of a byte figure, either way."""
 

@@ -152,6 +152,6 @@ def quantities(quality: Quality, text: str) -> dict[str, Quantity]:
             n=quality.positions,
             percentiles={},
             how=f"mean of {where}{told}",
-            error=error,
+            error=each.error,
         )
     return found

@@ -71,8 +71,9 @@ def labelled(
 
 def spread(quantity: Quantity) -> str:
     """``median of 10, 18.9–19.4``; the range is that of the quartiles."""
-    if quantity.error is not None:
-        return f"mean of {quantity.n} positions ± {number(quantity.error)}"
+    if not quantity.percentiles:
+        error = "" if quantity.error is None else f" ± {number(quantity.error)}"
+        return f"mean of {quantity.n} positions{error}"
     if quantity.n == 1:
         return "one value"
     return f"median of {quantity.n}, {number(quantity.low)}–{number(quantity.high)}"

@@ -190,3 +190,10 @@ def test_a_broken_limit_tells_a_mean_and_its_error(llmperf: Run) -> None:
     result = llmperf(reads('against={"sharpness": 12.0, "n_ctx": 64}', marker=marker))
     result.stdout.fnmatch_lines(["*mean of 248 positions ± *"])
     assert "kl_divergencemean" not in result.stdout.str()
+
+
+def test_of_a_single_window_no_error_is_made_up(llmperf: Run, pytester: pytest.Pytester) -> None:
+    (pytester.path / "mine.txt").write_text("z" * 64)
+    marker = "@pytest.mark.perf(max_perplexity=2)"
+    result = llmperf(reads('text="mine.txt"', marker=marker))
+    result.stdout.fnmatch_lines(["*(mean of 31 positions)*"])
