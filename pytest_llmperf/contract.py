@@ -96,8 +96,8 @@ class GenerationContract:
     """The interpreter of its workers, whose environment has the engine; None: ours."""
     names_tokens: ClassVar[bool] = True
     """False: it may count a token that it does not name, which then stands for any."""
-    gives_logits: ClassVar[bool] = False
-    """Whether output quality can be measured with it; else it refuses in words."""
+    tells_quality: ClassVar[bool] = False
+    """Whether it gives logits or log-probabilities of a text; else it refuses in words."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -186,20 +186,22 @@ class GenerationContract:
         assert self.agree(ask(model, [prompt(48)], 24, observe="usage"), plain)
         assert self.agree(ask(model, [prompt(48)], 24, observe="memory"), plain)
 
-    def test_its_logits_say_what_it_generates(self, model: LoadedModel, tmp_path: Path) -> None:
+    def test_what_it_tells_of_a_text_is_what_it_generates(
+        self, model: LoadedModel, tmp_path: Path
+    ) -> None:
         """Read in one piece, rounding may tip a near tie of random weights."""
         tokens, new_tokens = prompt(48), 8
-        if not self.gives_logits:
-            with pytest.raises(EngineRefusal, match="gives no logits: output quality cannot be"):
+        if not self.tells_quality:
+            with pytest.raises(EngineRefusal, match="output quality cannot be measured"):
                 read(model, tokens, tmp_path / "logits")
             return
         generated = ask(model, [tokens], new_tokens).token_ids
         sequence = tokens + generated
         likeliest = read(model, sequence, tmp_path / "logits")
-        assert len(likeliest) == len(sequence)
-        said = likeliest[len(tokens) - 1 : -1]
+        assert len(likeliest) == len(sequence) - 1
+        said = likeliest[len(tokens) - 1 :]
         assert sum(a == b for a, b in zip(said, generated, strict=True)) >= new_tokens - 1
-        assert read(model, prompt(48, seed=7), tmp_path / "logits") != likeliest[: len(tokens)]
+        assert read(model, prompt(48, seed=7), tmp_path / "logits") != likeliest[: len(tokens) - 1]
         assert read(model, sequence, tmp_path / "logits") == likeliest, "nothing was kept"
 
     def test_a_batch_is_decoded_whole_or_refused(
@@ -322,14 +324,16 @@ def prompt(tokens: int, seed: int = 0) -> list[int]:
 
 
 def read(model: LoadedModel, tokens: list[int], path: Path) -> list[int]:
-    """The likeliest token after each of these, by the logits that a worker writes to ``path``."""
+    """The likeliest token after each of these but the last; logits are written to ``path``."""
     import numpy as np
 
     answer = model.worker.ask(Score(token_ids=tokens, first=0, path=str(path)), TIMEOUT_S)
     assert isinstance(answer, Scored)
+    if answer.log_probs is not None:
+        return answer.log_probs.likeliest
     rows = np.fromfile(path, np.float32).reshape(answer.rows, answer.columns)
     assert answer.columns >= model.engine.vocab_size
-    return [int(each) for each in rows.argmax(axis=1)]
+    return [int(each) for each in rows.argmax(axis=1)[:-1]]
 
 
 def ask(

@@ -27,6 +27,7 @@ from pytest_llmperf.backends.protocol import (
     Request,
     TextTokens,
 )
+from pytest_llmperf.backends.queue import continuous_steps, static_steps
 from pytest_llmperf.backends.timeline import Timeline
 from pytest_llmperf.models import ModelFiles
 
@@ -90,6 +91,10 @@ class FakeOptions(BackendOptions, frozen=True, kw_only=True):
     """Only this fresh worker meets the disaster; None: every one."""
     n_ctx: int = 4096
     """Context in tokens."""
+    slots: int = 4
+    """Requests of a queue that are decoded at once."""
+    refill: bool = False
+    """Whether the next request of a queue begins as soon as one has ended, or with all others."""
 
 
 class Fake:
@@ -153,12 +158,16 @@ class FakeEngine(Engine):
                 "prefill_tps": self._speed(self._script.prefill_tps),
                 "n_ctx": self._script.n_ctx,
             },
+            queue=True,
             build="scripted: virtual times, no model",
         )
 
     def generate(self, request: Request, timeline: Timeline) -> None:
         """Play one request; a batch takes as long as a single sequence."""
         script = self._script
+        if request.lengths:
+            self._generate_queue(request, timeline)
+            return
         prompt = request.prompts[0]
         count = max(0, request.new_tokens - script.missing_tokens) + script.extra_tokens
         gaps = self._gaps_s(len(prompt) - request.depth, count)
@@ -178,6 +187,17 @@ class FakeEngine(Engine):
                 self._deliver(waiting, request.batch, timeline)
                 waiting = []
         del spike
+
+    def _generate_queue(self, request: Request, timeline: Timeline) -> None:
+        """Play a queue; a step takes as long whatever it decodes, a prompt in it or not."""
+        schedule = continuous_steps if self._script.refill else static_steps
+        steps = schedule(request.lengths, self._script.slots)
+        gaps = self._gaps_s(len(request.prompts[0]), len(steps) - self._script.missing_tokens)
+        self._samples += 1
+        timeline.start()
+        for gap, places in zip(gaps, steps, strict=False):
+            self._backend.pass_time(gap)
+            timeline.arrive(places, [request.prompts[place][0] for place in places])
 
     def _deliver(self, tokens: list[int], batch: int, timeline: Timeline) -> None:
         if self._script.chunk_tokens > 1:

@@ -221,7 +221,7 @@ class LlamaCppEngine(Engine):
             kv_element_bytes=None
             if drafts
             else (element_bytes(in_force.type_k) + element_bytes(in_force.type_v)) / 2,
-            caveats=[CAVEAT] if drafts else [],
+            random_caveats=[CAVEAT] if drafts else [],
         )
 
     def _device(self) -> str:

@@ -16,6 +16,7 @@ import msgspec
 
 from pytest_llmperf.backends.known_servers import KNOWN, KnownServer, fill, require_modules
 from pytest_llmperf.backends.openai_options import USUAL_CONTEXT, OpenAIOptions
+from pytest_llmperf.backends.openai_scores import log_probs, tokenize
 from pytest_llmperf.backends.openai_stream import Tally
 from pytest_llmperf.backends.protocol import (
     BackendOptions,
@@ -25,8 +26,10 @@ from pytest_llmperf.backends.protocol import (
     EngineMissing,
     EngineRefused,
     EngineTimings,
+    LogProbs,
     ModelFormat,
     Request,
+    TextTokens,
 )
 from pytest_llmperf.backends.server_api import (
     MET_CAVEAT,
@@ -213,6 +216,7 @@ class OpenAIEngine(Engine):
             build=f"through httpx {OpenAI().import_engine()}",
             batch=1,
             batch_remedy="a server is measured with one request at a time",
+            reserved_tokens=1,
             device="server" if met else device_told(options.device, has_gpu=bool(detect().gpus)),
             version=self._version(),
             server="met" if met else "started",
@@ -325,6 +329,14 @@ class OpenAIEngine(Engine):
         )
         if trouble is not None:
             timeline.reject(trouble)
+
+    def tokenize(self, text: str) -> TextTokens:
+        """With the server's own tokenizer. Raises EngineRefused."""
+        return tokenize(self._api, self._card.id, text)
+
+    def logits(self, tokens: list[int]) -> LogProbs:
+        """What the server tells of a prompt. Raises EngineRefused where it tells nothing."""
+        return log_probs(self._api, _COMPLETIONS, self._card.id, tokens)
 
     def timings(self) -> EngineTimings | None:
         """The server's own clock over the last request."""

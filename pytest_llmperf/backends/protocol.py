@@ -49,25 +49,43 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     weight_element_bytes: float | None = None
     """Size of a weight in memory where all are held in one type; None: as in the files."""
     kv_element_bytes: float | None = None
-    """Size of one number in the KV cache; None: not known."""
+    """Size of one number in the KV cache; 0: there is none; None: not known."""
     version: str = ""
     """Version of what computes, where it is not the package that was imported."""
     server: Literal["started", "met"] | None = None
     """A server computes: ``started`` by the worker, or ``met`` where somebody else runs it. None:
     the worker itself."""
+    compile_s: float | None = None
+    """Seconds of the load that went by compiling, and running once what was compiled; None:
+    nothing was, or it is not told."""
+    not_prefill: str = ""
+    """Why a request computes something else than reading its prompt; empty: it reads it."""
     caveats: list[str] = []
     """What the reader should know of its numbers."""
+    random_caveats: list[str] = []
+    """And where prompts are random tokens."""
+    queue: bool = False
+    """Whether it takes a queue: more sequences than ``batch``, each of its own length."""
+    reserved_tokens: int = 0
+    """Of the context, what no text can fill: some generate a token to whatever they read."""
+
+    @property
+    def readable_tokens(self) -> int:
+        """The longest text that it reads in one piece."""
+        return self.context_tokens - self.reserved_tokens
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What one sample asks of an engine: a batch of sequences, decoded in step."""
+    """What one sample asks of an engine: a batch of sequences in step, or a queue of them."""
 
     prompts: list[list[int]]
     """Token ids, (batch, depth + prompt tokens); all sequences are equally long."""
     new_tokens: int
-    """Tokens to generate for each sequence."""
+    """Tokens to generate for each sequence; of a queue, for its longest."""
     depth: int = 0
     """So many of the first tokens of each sequence are read before the clock starts."""
+    lengths: list[int] = []
+    """Tokens to generate for each sequence of a queue; empty: all alike, and in step."""
 
     @property
     def batch(self) -> int:
@@ -78,6 +96,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     def total_tokens(self) -> int:
         """Tokens of context that one sequence takes."""
         return len(self.prompts[0]) + self.new_tokens
+
+    @property
+    def arrivals(self) -> int:
+        """Instants that there may be at most: of a queue one for each token."""
+        return sum(self.lengths) or self.new_tokens
 
 
 class EngineTimings(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,9 +134,18 @@ class TextTokens(msgspec.Struct, frozen=True, kw_only=True):
     """What the tokenizer puts before every text; None: nothing."""
 
 
-_NO_LOGITS = (
+class LogProbs(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine that gives no logits tells of each token of a sequence but the first."""
+
+    told: list[float]
+    """ln p of the token, after all that stands before it."""
+    likeliest: list[int]
+    """The token whose p was the largest there."""
+
+
+NO_LOGITS = (
     "this backend gives no logits: output quality cannot be measured with it. llama-cpp, "
-    "transformers and onnxruntime give them"
+    "transformers and onnxruntime give them, vLLM and its server log-probabilities"
 )
 
 
@@ -132,7 +164,9 @@ class Engine(Protocol):
         the token is available to the caller, ``timeline.step(ids)`` with one of each sequence
         for a batch, ``timeline.chunk(ids)`` where an engine delivers several at once; an id is
         UNKNOWN where the engine counts a token and does not name it. Calls ``timeline.reject(why)``
-        where the tokens cannot be counted exactly. Nothing of an earlier request may be reused.
+        where the tokens cannot be counted exactly. Of a queue, where ``facts().queue`` says that it
+        is taken: ``timeline.arrive(sequences, ids)`` with those that have a token of use in this
+        step, by their place in the queue. Nothing of an earlier request may be reused.
         What does not fit into ``facts()`` is refused before it gets here. Raises EngineEnded.
         """
         ...
@@ -140,16 +174,17 @@ class Engine(Protocol):
     def tokenize(self, text: str) -> TextTokens:
         """Make tokens of a text. Raises EngineRefused without a tokenizer."""
         del text
-        raise EngineRefused(_NO_LOGITS)
+        raise EngineRefused(NO_LOGITS)
 
     def logits(self, tokens: list[int]) -> Any:
         """Logits of what follows each token of one sequence: float32, (tokens, vocabulary).
 
-        Anything with Python's buffer protocol, row by row. The sequence is read with the options
-        in force, into a context of its own, and nothing of another is in it. Raises EngineRefused.
+        Anything with Python's buffer protocol, row by row; or :class:`LogProbs`, of an engine that
+        tells no more. The sequence is read with the options in force, into a context of its own,
+        and nothing of another is in it. Raises EngineRefused.
         """
         del tokens
-        raise EngineRefused(_NO_LOGITS)
+        raise EngineRefused(NO_LOGITS)
 
     def timings(self) -> EngineTimings | None:
         """Tell what the engine itself measured of the last request; None: it does not."""

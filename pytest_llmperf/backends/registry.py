@@ -14,6 +14,7 @@ from pytest_llmperf.backends.protocol import Backend, BackendOptions
 _CLASSES = {
     "llama-cpp": "pytest_llmperf.backends.llama_cpp:LlamaCpp",
     "transformers": "pytest_llmperf.backends.transformers:Transformers",
+    "transformers-training": ("pytest_llmperf.backends.transformers_training:TransformersTraining"),
     "onnxruntime": "pytest_llmperf.backends.onnxruntime:OnnxRuntime",
     "vllm": "pytest_llmperf.backends.vllm:Vllm",
     "tensorrt-llm": "pytest_llmperf.backends.tensorrt_llm:TensorRtLlm",

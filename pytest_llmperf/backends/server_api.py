@@ -78,8 +78,16 @@ class ServerApi:
         answer = self._ask(path)
         if answer.status_code != 200:
             raise NoAnswer(f"{self.url}{path} answers with HTTP {answer.status_code}")
+        return self._decoded(path, answer.content, kind)
+
+    def ask(self, path: str, body: object, kind: type[T]) -> T:
+        """The JSON that answers a request. Raises NoAnswer, ServerRefused, EngineEnded."""
+        lines = [line for part in self.post(path, body).lines() for line in part]
+        return self._decoded(path, b"\n".join(lines), kind)
+
+    def _decoded(self, path: str, content: bytes, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(answer.content, type=kind)
+            return msgspec.json.decode(content, type=kind)
         except msgspec.DecodeError as error:
             told = self.redacted(str(error))
             raise NoAnswer(f"{self.url}{path} answers with something else: {told}") from None

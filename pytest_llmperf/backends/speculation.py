@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 CAVEAT = (
-    "several tokens a step: how many drafted tokens are right depends on the text, and prompts of "
-    "random tokens do not tell it for yours"
+    "several tokens a step: how many drafted tokens are right depends on the text; random prompts, "
+    "and random weights, do not tell it for yours"
 )
 
 

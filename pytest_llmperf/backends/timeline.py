@@ -23,10 +23,10 @@ def _nothing() -> None:
 class Timeline:
     """Token ids and instants of one request, in arrays allocated before the clock runs.
 
-    ``capacity`` is the number of tokens asked of each of ``batch`` sequences; what comes beyond it
-    is counted, not kept. ``marks`` is shared memory: the number of tokens so far, for whoever must
-    explain a death. ``observe`` is called before t_0 and after t_1, the borders of the phases; it
-    may read counters of the kernel and must not do more.
+    ``capacity`` is the number of tokens asked of each of ``batch`` sequences, or of a whole queue;
+    what comes beyond it is counted, not kept. ``marks`` is shared memory: the number of tokens so
+    far, for whoever must explain a death. ``observe`` is called before t_0 and after t_1, the
+    borders of the phases; it may read counters of the kernel and must not do more.
     """
 
     def __init__(
@@ -46,9 +46,10 @@ class Timeline:
         self._instants = array("q", bytes(8 * capacity))
         self._ids = array("q", bytes(8 * capacity * batch))
         self._chunks = array("q")
+        self._sequences = array("q")
         self._arrivals = 0
         self.count = 0
-        """Tokens of each sequence so far."""
+        """Tokens of each sequence so far; of a queue, of all together."""
         self.started_ns = 0
         self.rejected: str | None = None
         """Why the numbers of this request mean nothing, when they do not."""
@@ -102,6 +103,11 @@ class Timeline:
         if not position:
             self._observe()
 
+    def arrive(self, sequences: Sequence[int], token_ids: Sequence[int]) -> None:
+        """Take the instant of a step of a queue: these of its sequences have one more token now."""
+        self.chunk(token_ids)
+        self._sequences.extend(sequences)
+
     def reject(self, why: str) -> None:
         """The numbers of this request mean nothing; the first reason is kept."""
         self.rejected = self.rejected or why
@@ -116,6 +122,11 @@ class Timeline:
     def chunk_tokens(self) -> list[int]:
         """Tokens of each arrival; empty when every arrival was one token of each sequence."""
         return self._chunks.tolist()
+
+    @property
+    def sequences(self) -> list[int]:
+        """Of a queue, the sequence of each token; else empty."""
+        return self._sequences.tolist()
 
     @property
     def token_ids(self) -> list[int]:

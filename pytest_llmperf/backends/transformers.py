@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from pytest_llmperf.backends.device import AllocatorPeak, reset_torch_peaks, torch_device_peaks
 from pytest_llmperf.backends.protocol import (
     BackendOptions,
-    Engine,
     EngineFacts,
     EngineMissing,
     EngineRefused,
@@ -21,6 +20,7 @@ from pytest_llmperf.backends.protocol import (
 )
 from pytest_llmperf.backends.speculation import CAVEAT
 from pytest_llmperf.backends.timeline import Timeline
+from pytest_llmperf.backends.torch_engine import TorchEngine
 from pytest_llmperf.backends.transformers_batching import ContinuousBatching, asks_for_continuous
 from pytest_llmperf.backends.transformers_cache import CacheKind, CacheQuantizer, RequestCaches
 from pytest_llmperf.backends.transformers_compiling import (
@@ -31,6 +31,7 @@ from pytest_llmperf.backends.transformers_compiling import (
 from pytest_llmperf.backends.transformers_packing import (
     FOUR_BIT,
     Packing,
+    computing_caveats,
     packed_weights,
     require_unpackers,
     require_whole_blocks,
@@ -49,6 +50,12 @@ from pytest_llmperf.backends.transformers_speculation import (
     Speculation,
     asks_for_speculation,
 )
+from pytest_llmperf.backends.transformers_streaming import (
+    TimelineStreamer,
+    generate_queue,
+    refuse_other_limit,
+)
+from pytest_llmperf.backends.transformers_weights import read_model, torch_build
 from pytest_llmperf.hardware import usable_cores
 from pytest_llmperf.models import ModelFiles
 
@@ -58,6 +65,8 @@ if TYPE_CHECKING:
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _TRIAL = Request(prompts=[[1, 2, 3, 4, 5, 6, 7, 8]], new_tokens=4)
 """What is asked once while loading, where a technique must be seen working."""
+_OTHER_TRIAL = Request(prompts=[[1, 2, 3, 4, 5, 6, 7, 8]], new_tokens=12)
+"""Of another size: torch compiles for one size first, then for any."""
 
 
 class TransformersOptions(BackendOptions, frozen=True, kw_only=True):
@@ -82,7 +91,8 @@ class TransformersOptions(BackendOptions, frozen=True, kw_only=True):
     compute_dtype: Literal["bfloat16", "float16", "float32"] | None = None
     """What ``nf4`` and ``fp4`` are multiplied in; None: ``dtype``, bfloat16 if that is auto."""
     cache_implementation: CacheKind = "dynamic"
-    """``static``: as large as the request from the start; ``quantized``: see ``cache_backend``."""
+    """``static``: as large as the request from the start; ``quantized``: see ``cache_backend``;
+    ``off``: each step reads everything again."""
     cache_backend: CacheQuantizer | None = None
     """What quantizes the cache; None: quanto. ``fp8`` takes none of the three options below."""
     cache_nbits: Literal[2, 4] | None = None
@@ -99,6 +109,11 @@ class TransformersOptions(BackendOptions, frozen=True, kw_only=True):
     """Pages of each layer, taken while loading; None: 32."""
     max_batch_tokens: _Count | None = None
     """Tokens that a step may compute; None: 8192."""
+    max_requests_per_batch: _Count | None = None
+    """Requests that it decodes at once; None: 1024."""
+    static_batch: _Count | None = None
+    """Without it: requests of a queue that begin together, and go on until all are done; None: all
+    of the queue."""
     compile: bool = False
     """Compile the decode step with torch.compile while loading; needs a static cache."""
     assistant_model: str | None = None
@@ -147,14 +162,14 @@ class Transformers:
         return TransformersEngine(model, options)
 
 
-class TransformersEngine(Engine):
+class TransformersEngine(TorchEngine):
     """A causal language model on one device."""
 
     def __init__(self, model: ModelFiles, options: TransformersOptions) -> None:
         import torch
         import transformers
 
-        self._torch: Any = torch
+        self._torch = torch
         self._options, self._path = options, model.path
         torch.set_num_threads(options.num_threads or usable_cores())
         self._device = choose_device(torch, options.device)
@@ -162,24 +177,14 @@ class TransformersEngine(Engine):
         require_unpackers(model.path)
         packed = packed_weights(torch, options, self._device)
         continuous, drafts = asks_for_continuous(options), asks_for_speculation(options)
+        refuse_other_limit(options)
         compiled = compiling(options)
         # Tensor subclasses of quanto cannot be used under inference_mode.
         is_quanto = (options.quantize or "").startswith("quanto")
         is_quanto |= options.cache_implementation == "quantized"
         self._without_gradients: Any = torch.no_grad if is_quanto else torch.inference_mode
-        try:
-            loaded = transformers.AutoModelForCausalLM.from_pretrained(
-                model.path,
-                dtype=options.dtype,
-                attn_implementation=options.attn_implementation,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                **(packed | shared),
-            )
-        except (ValueError, ImportError) as error:
-            raise EngineRefused(f"transformers could not load {model.path}: {error}") from error
-        self._model: Any = (loaded if packed or shared else loaded.to(self._device)).eval()
+        loaded = read_model(model.path, options, packed | shared)
+        self._model = (loaded if packed or shared else loaded.to(self._device)).eval()
         if options.quantize in FOUR_BIT and self._device.type == "cpu":
             require_whole_blocks(self._model)
         if shared:
@@ -188,13 +193,14 @@ class TransformersEngine(Engine):
         self._model.generation_config = transformers.GenerationConfig(
             do_sample=False,
             num_beams=1,
-            use_cache=True,
+            use_cache=options.cache_implementation != "off",
             eos_token_id=None,
             pad_token_id=0,
             **compiled,
         )
         self._caches = RequestCaches(self._model.config, options)
         self._cache_use: CacheUse | None = None
+        self._compile_s: float | None = None
         self._speculation = Speculation(self._model, options) if drafts else None
         self._continuous = self._start_batching() if continuous else None
         self._try()
@@ -211,14 +217,19 @@ class TransformersEngine(Engine):
         usual = options.cache_implementation == "dynamic" and options.batching is None
         if usual and self._speculation is None:
             return
+        trials = (_TRIAL, _OTHER_TRIAL) if options.compile else (_TRIAL,)
+        began_s = time.perf_counter()
         try:
-            self.generate(_TRIAL, Timeline(_TRIAL.new_tokens))
+            with self._caches.refusing_cached_steps(self._model, trials):
+                for trial in trials:
+                    self.generate(trial, Timeline(trial.new_tokens))
         except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:
             raise EngineRefused(f"transformers does not generate with these: {error}") from error
         if not options.compile:
             return
         if not compiled_graphs():
             raise EngineRefused("compile=true, but transformers compiled nothing; its log says why")
+        self._compile_s = time.perf_counter() - began_s
         _log(f"compile: {compiled_graphs()} graphs, {graph_breaks()} breaks")
 
     def facts(self) -> EngineFacts:
@@ -240,19 +251,32 @@ class TransformersEngine(Engine):
             vocab_size=int(self._model.get_input_embeddings().weight.shape[0]),
             context_tokens=self._context_tokens(),
             options=options,
-            build=", ".join(filter(None, (_build(self._torch), kernels))),
-            batch=1 if drafts else None,
-            batch_remedy="load without what drafts tokens" if drafts else "",
+            build=", ".join(filter(None, (torch_build(self._torch), kernels))),
+            **self._at_once(),
             device=self._where,
             threads=int(self._torch.get_num_threads()) if self._device.type == "cpu" else None,
             weight_element_bytes=self._weight_element_bytes(),
             kv_element_bytes=self._kv_element_bytes(),
-            caveats=[CAVEAT] if drafts else [],
+            compile_s=self._compile_s,
+            caveats=computing_caveats(self._model),
+            random_caveats=[CAVEAT] if drafts else [],
         )
 
+    def _at_once(self) -> dict[str, Any]:
+        """How many sequences it decodes at once, and whether further ones may wait."""
+        if self._speculation:
+            return {"batch": 1, "batch_remedy": "load without what drafts tokens"}
+        name = "max_requests_per_batch" if self._continuous else "static_batch"
+        most = getattr(self._options, name)
+        return {"batch": most, "batch_remedy": f"load with a larger {name}", "queue": True}
+
     def _context_tokens(self) -> int:
-        trained = getattr(self._model.config, "max_position_embeddings", None)
+        config = self._model.config
+        trained = getattr(config, "max_position_embeddings", None)
         most = int(trained or 2**31)
+        rope = getattr(config, "rope_parameters", None) or {}
+        if rope.get("rope_type") == "dynamic":  # it is told what was trained, and grows with it
+            most = int(most * rope["factor"])
         return min(most, self._continuous.cache_tokens) if self._continuous else most
 
     def _weight_element_bytes(self) -> float | None:
@@ -267,6 +291,8 @@ class TransformersEngine(Engine):
         """None: a step of several tokens, and of two models, reads what nobody can tell."""
         if self._speculation is not None:
             return None
+        if self._caches.kind == "off":
+            return 0.0
         if self._cache_use is not None:
             return self._cache_use.element_bytes
         return float(self._model.dtype.itemsize)
@@ -275,7 +301,15 @@ class TransformersEngine(Engine):
         """Run ``generate``; the streamer receives a step after generate's own copy to the host."""
         if self._continuous is not None:
             self._continuous.generate(request, timeline)
-            return
+        elif request.lengths:
+            generate_queue(request, self._options.static_batch, timeline, self._generate)
+        else:
+            streamer = (ChunkStreamer if self._speculation else TimelineStreamer)(timeline)
+            self._generate(request, streamer, timeline.start)
+        if self._speculation is not None:
+            self._speculation.report(len(request.prompts[0]), timeline.chunk_tokens)
+
+    def _generate(self, request: Request, streamer: Any, start: Callable[[], None]) -> None:
         torch, drafts = self._torch, self._speculation
         if drafts is not None and request.depth:
             raise EngineRefused(
@@ -285,11 +319,10 @@ class TransformersEngine(Engine):
             inputs = torch.tensor(request.prompts, dtype=torch.long, device=self._device)
             mask = torch.ones_like(inputs)
             extra = drafts.arguments if drafts else self._cache_for(request, inputs)
-            streamer = ChunkStreamer(timeline) if drafts else _TimelineStreamer(timeline)
             if drafts:
                 drafts.begin()
             self._settle()
-            timeline.start()
+            start()
             self._model.generate(
                 inputs,
                 attention_mask=mask,
@@ -297,9 +330,7 @@ class TransformersEngine(Engine):
                 streamer=streamer,
                 **extra,
             )
-        if drafts:
-            drafts.report(len(request.prompts[0]), timeline.chunk_tokens)
-        elif "past_key_values" in extra:
+        if not drafts and "past_key_values" in extra:
             self._look_into(extra["past_key_values"])
 
     def tokenize(self, text: str) -> TextTokens:
@@ -317,7 +348,7 @@ class TransformersEngine(Engine):
 
     def _cache_for(self, request: Request, inputs: Any) -> dict[str, Any]:
         """The cache as an argument of ``generate``, with the tokens that are read ahead in it."""
-        if not request.depth and self._caches.kind == "dynamic":
+        if not request.depth and self._caches.kind in ("dynamic", "off"):
             return {}
         cache = self._caches.make(request.total_tokens)
         if request.depth:
@@ -335,55 +366,13 @@ class TransformersEngine(Engine):
                 f"{used.element_bytes:.3f} bytes a number"
             )
 
-    def _settle(self) -> None:
-        """Wait until the device has done everything that was asked before."""
-        if self._device.type in ("cuda", "mps"):
-            getattr(self._torch, self._device.type).synchronize()
-
-    def device_peaks(self) -> list[AllocatorPeak]:
-        """Peaks of torch's allocator on each GPU."""
-        return torch_device_peaks(self._torch)
-
-    def reset_device_peaks(self) -> None:
-        """Start new peaks of torch's allocator."""
-        reset_torch_peaks(self._torch)
-
     def close(self) -> None:
         """Drop the model, and with it its memory."""
         if self._speculation is not None:
             self._speculation.close()
         if self._continuous is not None:
             self._continuous.close()
-        del self._model
-
-
-class _TimelineStreamer:
-    """A generation streamer that stamps tokens. Its first ``put`` is the prompt."""
-
-    def __init__(self, timeline: Timeline) -> None:
-        self._timeline = timeline
-        self._prompt_seen = False
-
-    def put(self, value: Any) -> None:
-        """Take one step's tokens, a host tensor of shape (batch,)."""
-        if not self._prompt_seen:
-            self._prompt_seen = True
-        elif len(value) == 1:
-            self._timeline.token(int(value[0]))
-        else:
-            self._timeline.step(value.tolist())
-
-    def end(self) -> None:
-        """Nothing is left to do when generation ends."""
-
-
-def _build(torch: Any) -> str:
-    """Version of torch, and what this build of it can compute on."""
-    toolkits = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
-    gpus = [f"{name} {version}" for name, version in toolkits.items() if version]
-    mps = ["MPS"] if torch.backends.mps.is_built() else []
-    cpu = f"CPU {torch.backends.cpu.get_cpu_capability()}"
-    return f"torch {torch.__version__} for {' and '.join([*gpus, *mps, cpu])}"
+        super().close()
 
 
 def _log(words: str) -> None:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pytest_llmperf.backends.timeline import Timeline
     from pytest_llmperf.backends.transformers import TransformersOptions
 
-_SIZES = {"page_size": 256, "num_blocks": 32, "max_batch_tokens": 8192}
+_SIZES = {"page_size": 256, "num_blocks": 32, "max_batch_tokens": 8192,
+          "max_requests_per_batch": 1024}  # fmt: skip
 """What is taken when nothing is said: transformers itself would take most of the memory."""
 _LOOK_S = 1.0
 
@@ -73,12 +74,14 @@ class ContinuousBatching:
             raise EngineRefused("batching=continuous cannot read tokens ahead: ask for depth=0")
         self._refuse_too_much(request)
         steps = self._steps
+        lengths = request.lengths or [request.new_tokens] * request.batch
         with self._manager.pause():  # so that no sequence begins before the others are there
             timeline.start()
-            ids = self._manager.add_requests(
-                request.prompts, max_new_tokens=request.new_tokens, streaming=True
-            )
-            steps.begin(timeline, ids)
+            ids = [
+                self._manager.add_request(prompt, max_new_tokens=length, streaming=True)
+                for prompt, length in zip(request.prompts, lengths, strict=True)
+            ]
+            steps.begin(timeline, ids, in_step=not request.lengths)
         while not steps.done.wait(_LOOK_S):
             if not self._manager.is_running():
                 raise RuntimeError("the thread of continuous batching ended; its log says why")
@@ -87,13 +90,16 @@ class ContinuousBatching:
 
     def _refuse_too_much(self, request: Request) -> None:
         page = self.in_force["page_size"]
-        blocks = request.batch * -(-request.total_tokens // page)
+        at_once = min(request.batch, self.in_force["max_requests_per_batch"])
+        blocks = at_once * -(-request.total_tokens // page)
         if blocks > self.in_force["num_blocks"]:
             raise EngineRefused(
-                f"{request.batch} × {request.total_tokens} tokens need {blocks} blocks of {page}, "
+                f"{at_once} × {request.total_tokens} tokens need {blocks} blocks of {page}, "
                 f"there are num_blocks={self.in_force['num_blocks']}: load with more"
             )
         prompts = request.batch * len(request.prompts[0])
+        if request.lengths:
+            return
         if prompts > self.in_force["max_batch_tokens"]:
             raise EngineRefused(
                 f"prompts of {prompts} tokens would not be read in one step, and their sequences "
@@ -115,11 +121,12 @@ class _Steps:
         self.failure: str | None = None
         self._timeline: Timeline | None = None
         self._ids: Sequence[str] = ()
+        self._in_step = True
         self._unfinished = 0
 
-    def begin(self, timeline: Timeline, ids: Sequence[str]) -> None:
-        """A request of these sequences is about to be computed."""
-        self._timeline, self._ids = timeline, ids
+    def begin(self, timeline: Timeline, ids: Sequence[str], *, in_step: bool = True) -> None:
+        """A request of these sequences is about to be computed, ``in_step`` or a queue of them."""
+        self._timeline, self._ids, self._in_step = timeline, ids, in_step
         self._unfinished = len(ids)
         self.failure = None
         self.done.clear()
@@ -128,7 +135,12 @@ class _Steps:
         """Stamp a step: what each sequence has so far."""
         timeline, so_far = self._timeline, {each.request_id: each for each in outputs}
         assert timeline is not None
-        if so_far.keys() != set(self._ids):
+        if not self._in_step:
+            timeline.arrive(
+                [self._ids.index(each.request_id) for each in outputs],
+                [each.generated_tokens[-1] for each in outputs],
+            )
+        elif so_far.keys() != set(self._ids):
             timeline.reject(
                 f"sequences did not decode in step: {len(so_far)} of {len(self._ids)} got a token"
             )

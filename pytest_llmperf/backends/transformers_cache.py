@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pytest_llmperf.backends.protocol import EngineRefused
+from pytest_llmperf.backends.protocol import EngineRefused, Request
 from pytest_llmperf.backends.transformers_packing import held_bytes
 
 if TYPE_CHECKING:
     from pytest_llmperf.backends.transformers import TransformersOptions
 
-CacheKind = Literal["dynamic", "static", "quantized"]
+CacheKind = Literal["dynamic", "static", "quantized", "off"]
+"""``off``: each step reads all tokens again."""
 CacheQuantizer = Literal["quanto", "fp8"]
 
 _QUANTO = {"nbits": 4, "q_group_size": 64, "residual_length": 128}
@@ -69,6 +72,8 @@ class RequestCaches:
         """An empty cache for a request of so many tokens, prompt and answer."""
         import transformers
 
+        if self.kind == "off":
+            raise EngineRefused("cache_implementation=off keeps no tokens ahead: ask for depth=0")
         if self.kind == "static":
             # generate() itself would keep the size of the largest request that it ever saw
             return transformers.StaticCache(config=self._config, max_cache_len=tokens)
@@ -95,6 +100,35 @@ class RequestCaches:
             quantized_tokens=quantized,
             element_bytes=size / (2 * packed.numel()),
         )
+
+    @contextmanager
+    def refusing_cached_steps(self, model: Any, trials: Sequence[Request]) -> Iterator[None]:
+        """See that each step of ``trials`` reads all tokens, where no cache was asked for.
+
+        Raises EngineRefused after them if one did not, or was not seen.
+        """
+        if self.kind != "off":
+            yield
+            return
+        read: list[int] = []
+
+        def count(_module: Any, _positional: Any, given: dict[str, Any]) -> None:
+            ids = given.get("input_ids")
+            read.append(0 if ids is None else int(ids.shape[1]))
+
+        hook = model.register_forward_pre_hook(count, with_kwargs=True)
+        try:
+            yield
+        finally:
+            hook.remove()
+        expected = [
+            len(trial.prompts[0]) + step for trial in trials for step in range(trial.new_tokens)
+        ]
+        if read != expected:
+            raise EngineRefused(
+                f"cache_implementation=off, but steps read {read} tokens, and {expected} without "
+                "a cache"
+            )
 
 
 def _refuse_ragged_groups(config: Any, group_size: int) -> None:

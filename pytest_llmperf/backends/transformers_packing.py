@@ -106,6 +106,26 @@ def require_whole_blocks(model: Any) -> None:
             )
 
 
+def computing_caveats(model: Any) -> list[str]:
+    """Of 4-bit weights that are not multiplied in the type that was asked for.
+
+    On a CPU with AVX512-BF16 the kernel of bitsandbytes 0.50 takes bfloat16 only, and its
+    ``Linear4bit`` casts to it whatever its ``compute_dtype`` is.
+    """
+    asked = {
+        str(each.compute_dtype).removeprefix("torch.")
+        for each in model.modules()
+        if type(each).__name__ == "Linear4bit"
+        and each.weight.device.type == "cpu"
+        and getattr(each, "support_avx512bf16_for_cpu", False)
+    }
+    return [
+        f"{dtype} was asked for, but on a CPU with AVX512-BF16 bitsandbytes multiplies 4-bit "
+        "weights in bfloat16"
+        for dtype in sorted(asked - {"bfloat16"})
+    ]
+
+
 def weight_element_bytes(model: Any) -> float:
     """Average size of a weight that a step reads, scales and zeros included.
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.backends.protocol import EngineRefused
 from pytest_llmperf.backends.speculation import write_acceptance
+from pytest_llmperf.backends.transformers_streaming import TimelineStreamer
+from pytest_llmperf.backends.transformers_weights import read_model
 
 if TYPE_CHECKING:
-    from pytest_llmperf.backends.timeline import Timeline
     from pytest_llmperf.backends.transformers import TransformersOptions
 
 
@@ -94,17 +95,7 @@ def _load_assistant(model: Any, options: TransformersOptions) -> Any:
             f"assistant_model={folder} is not a folder with a config.json: give the path of a "
             "model's folder on this machine"
         )
-    try:
-        assistant = transformers.AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=options.dtype,
-            attn_implementation=options.attn_implementation,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
-    except (ValueError, ImportError, OSError) as error:
-        raise EngineRefused(f"transformers could not load assistant {folder}: {error}") from error
+    assistant = read_model(str(folder), options)
     ours, theirs = (each.config.get_text_config().vocab_size for each in (model, assistant))
     if ours != theirs:
         raise EngineRefused(
@@ -126,21 +117,11 @@ def _load_assistant(model: Any, options: TransformersOptions) -> Any:
     return assistant.to(model.device).eval()
 
 
-class ChunkStreamer:
-    """A generation streamer that stamps what a step gave. Its first ``put`` is the prompt."""
+class ChunkStreamer(TimelineStreamer):
+    """Stamps what a step gave."""
 
-    def __init__(self, timeline: Timeline) -> None:
-        self._timeline = timeline
-        self._prompt_seen = False
-
-    def put(self, value: Any) -> None:
-        """Take a step's tokens, a host tensor of shape (1, tokens). Raises EngineRefused."""
-        if not self._prompt_seen:
-            self._prompt_seen = True
-        elif value.dim() == 1:
+    def step(self, value: Any) -> None:
+        """Stamp a step's tokens, of shape (1, tokens). Raises EngineRefused."""
+        if value.dim() == 1:
             raise EngineRefused("transformers decodes token by token, though drafts were asked for")
-        else:
-            self._timeline.chunk(value[0].tolist())
-
-    def end(self) -> None:
-        """Nothing is left to do when generation ends."""
+        self._timeline.chunk(value[0].tolist())

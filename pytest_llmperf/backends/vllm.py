@@ -19,15 +19,19 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import msgspec
 
 from pytest_llmperf.backends.device import AllocatorPeak, reset_torch_peaks, torch_device_peaks
+from pytest_llmperf.backends.prompt_shares import read_shares
 from pytest_llmperf.backends.protocol import (
     BackendOptions,
     Engine,
     EngineFacts,
     EngineMissing,
     EngineRefused,
+    LogProbs,
     ModelFormat,
     Request,
+    TextTokens,
 )
+from pytest_llmperf.backends.transformers_scores import tokenize
 from pytest_llmperf.backends.vllm_cache import cache_bytes
 from pytest_llmperf.models import ModelFiles
 from pytest_llmperf.shared_names import forget_shared_names
@@ -122,7 +126,7 @@ class VllmEngine(Engine):
         from vllm.v1.engine.llm_engine import LLMEngine
 
         self._torch: Any = torch
-        self._options = options
+        self._options, self._path = options, model.path
         self._requests = 0
         try:
             config = _engine_config(model, options)
@@ -159,6 +163,7 @@ class VllmEngine(Engine):
             build=f"torch {self._torch.__version__}, KV cache of {held} tokens",
             batch=int(scheduler.max_num_seqs),
             batch_remedy="load with max_num_seqs=…",
+            reserved_tokens=1,
             device=self._device(),
             threads=None,  # they are a child's, whose processor time the worker's does not hold
             weight_element_bytes=None if model.quantization else element_bytes,
@@ -216,8 +221,8 @@ class VllmEngine(Engine):
         while self._engine.has_unfinished_requests():
             self._engine.step()
 
-    def _add(self, prompts: list[list[int]], new_tokens: int) -> list[str]:
-        """Hand over a request of each prompt; their names."""
+    def _add(self, prompts: list[list[int]], new_tokens: int, **told: int) -> list[str]:
+        """Hand over a request of each prompt; their names. ``told``: what else is wanted of it."""
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
@@ -231,9 +236,23 @@ class VllmEngine(Engine):
                 ignore_eos=True,
                 detokenize=False,
                 output_kind=RequestOutputKind.DELTA,
+                **told,
             )
             self._engine.add_request(names[-1], TokensPrompt(prompt_token_ids=ids), params)
         return names
+
+    def tokenize(self, text: str) -> TextTokens:
+        """With the tokenizer that lies beside the model. Raises EngineRefused."""
+        return tokenize(self._path, text)
+
+    def logits(self, tokens: list[int]) -> LogProbs:
+        """Of a prompt vLLM tells log-probabilities; all of each would be gigabytes of objects."""
+        self._add([tokens], 1, prompt_logprobs=1)
+        shares: list[Any] = []
+        while self._engine.has_unfinished_requests():
+            for output in self._engine.step():
+                shares += output.prompt_logprobs or []
+        return read_shares([of or {} for of in shares], tokens)
 
     def device_peaks(self) -> list[AllocatorPeak]:
         """Peaks of torch's allocator; empty where the executor's processes hold the memory."""

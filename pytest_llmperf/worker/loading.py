@@ -47,10 +47,25 @@ class Loading:
         return {name: json.dumps(value) for name, value in given.items() if value != usual[name]}
 
     @property
+    def title(self) -> str:
+        """What it is, in words: as :func:`title_of`."""
+        return title_of(self.backend.name, self.spec, self.files, self.requested)
+
+    @property
     def key(self) -> str:
         """The same text for the same model, unchanged on disk, and the same backend and options."""
         parts = (self.spec, self.backend.name, self.options, self.stamps, self.python)
         return json.dumps([msgspec.to_builtins(part) for part in parts])
+
+
+def title_of(
+    backend: str, spec: ModelSpec, files: ModelFiles | None, requested: Mapping[str, str]
+) -> str:
+    """``llama-cpp trained:small F16 seed 3 n_threads=2``: the same for what is loaded alike."""
+    stored = spec.quantization if files is None else files.quantization
+    seed = f"seed {spec.seed}" if spec.seed else ""
+    options = (f"{name}={value}" for name, value in requested.items())
+    return " ".join(filter(None, (backend, spec.source, stored, seed, *options)))
 
 
 def choose(

@@ -19,6 +19,7 @@ from pytest_llmperf.backends import (
     AllocatorPeak,
     EngineFacts,
     EngineTimings,
+    LogProbs,
     OptionValue,
     Request,
     TextTokens,
@@ -28,7 +29,7 @@ from pytest_llmperf.models import ModelFiles
 from pytest_llmperf.worker.peaks import TreeMemory
 from pytest_llmperf.worker.usage import Usage
 
-PROTOCOL = 5
+PROTOCOL = 7
 """Version of everything in this file; both sides must have the same."""
 
 MAX_FRAME_BYTES = 64 << 20
@@ -98,7 +99,8 @@ class Generated(Message, frozen=True):
     token_ids: list[int]
     """In the order of arrival; of a batch step by step."""
     count: int
-    """Tokens of each sequence; more than ``token_ids`` holds when the engine did not stop."""
+    """Tokens of each sequence, of a queue of all together; more than ``token_ids`` holds when the
+    engine did not stop."""
     whole_ns: int
     """What the request took in all, with the tokens read before t_0."""
     usage: list[Usage]
@@ -109,6 +111,8 @@ class Generated(Message, frozen=True):
     timings: EngineTimings | None
     rejected: str | None = None
     """Why the engine's adapter says that these numbers mean nothing; None: it does not."""
+    sequences: list[int] = []
+    """Of a queue, the sequence of each token."""
 
 
 class Tokenize(Message, frozen=True):
@@ -133,10 +137,12 @@ class Score(Message, frozen=True):
 
 
 class Scored(Message, frozen=True):
-    """Worker: the file holds so many rows of so many float32."""
+    """Worker: the file holds so many rows of so many float32; or there is none."""
 
     rows: int
     columns: int
+    log_probs: LogProbs | None = None
+    """Of the tokens after the first that counts, from an engine that gives no logits."""
 
 
 class Failed(Message, frozen=True):

@@ -43,6 +43,7 @@ from pytest_llmperf.worker.messages import (
     decode_to_worker,
     write_frame,
 )
+from pytest_llmperf.worker.scores import score
 from pytest_llmperf.worker.usage import read_usage
 
 
@@ -133,10 +134,10 @@ class _Worker:
         _refuse_too_much(request, facts)
         borders = _BORDERS[message.observe]()
         timeline = Timeline(
-            request.new_tokens,
+            request.arrivals,
             self._backend.clock,
             self._board.marks,
-            batch=request.batch,
+            batch=1 if request.lengths else request.batch,
             observe=borders.cross,
         )
         if message.observe == "memory":
@@ -158,6 +159,7 @@ class _Worker:
             chunk_tokens=timeline.chunk_tokens,
             token_ids=timeline.token_ids,
             count=timeline.count,
+            sequences=timeline.sequences,
             whole_ns=whole_ns,
             rejected=timeline.rejected,
             usage=borders.usage,
@@ -180,16 +182,7 @@ class _Worker:
                 f"{len(tokens)} tokens to score, the context holds {facts.context_tokens}"
             )
         self._board.phase = Phase.GENERATE
-        logits = memoryview(engine.logits(tokens))
-        columns, left = divmod(logits.nbytes, len(tokens) * _FLOAT32_BYTES)
-        if logits.format != "f" or left or columns < facts.vocab_size:
-            raise EngineRefused(
-                f"the adapter's logits are {logits.nbytes} bytes of type {logits.format!r} for "
-                f"{len(tokens)} tokens: float32 is wanted, {facts.vocab_size} or more for each"
-            )
-        begin = message.first * columns * _FLOAT32_BYTES
-        Path(message.path).write_bytes(logits.cast("B")[begin:])
-        return Scored(rows=len(tokens) - message.first, columns=columns)
+        return score(engine.logits(tokens), message, facts.vocab_size)
 
     def close(self) -> None:
         """Free the engine."""
@@ -198,7 +191,6 @@ class _Worker:
             self._engine.close()
 
 
-_FLOAT32_BYTES = 4
 _BORDERS: dict[str, type[Borders]] = {
     "nothing": Borders,
     "usage": UsageBorders,
@@ -211,7 +203,10 @@ def _refuse_too_much(request: Request, facts: EngineFacts) -> None:
         raise EngineRefused(
             f"{request.total_tokens} tokens asked for, the context holds {facts.context_tokens}"
         )
-    if facts.batch is not None and request.batch > facts.batch:
+    if request.lengths:
+        if not facts.queue:
+            raise EngineRefused("a queue was asked for, the engine decodes in step only")
+    elif facts.batch is not None and request.batch > facts.batch:
         raise EngineRefused(f"{request.batch} sequences asked for, the engine holds {facts.batch}")
 
 

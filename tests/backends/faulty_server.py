@@ -9,6 +9,7 @@ Its tokens are 1, 2, 3 …, told by their ids as vLLM tells them.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -40,6 +41,14 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         told = f"no prompts today, {self.headers['Authorization']}"
         print("key:", os.environ.get("THE_KEY"), self.headers["Authorization"], file=sys.stderr)
+        if self.path == "/tokenize":
+            begin = [99] if FAULT == "begins" and body["add_special_tokens"] else []
+            ids = begin + [each % 90 for each in body["prompt"].encode()]
+            self.answer(404 if FAULT == "no-tokens" else 200, {"tokens": ids})
+            return
+        if "prompt_logprobs" in body:
+            self.answer(200, {"choices": [self.shares(body["prompt"])]})
+            return
         if FAULT.isdecimal():
             self.answer(int(FAULT), {"error": told})
             return
@@ -51,6 +60,21 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.stream(body["prompt"], body["max_tokens"])
+
+    def shares(self, prompt: list[int]) -> dict[str, Any]:
+        """Each token has a chance of 1/4; an even one is the likeliest, of an odd one the next."""
+        if FAULT == "no-shares":
+            return {}
+        own, first = {"logprob": math.log(0.25)}, {"logprob": math.log(0.5), "rank": 1}
+        if FAULT == "wrong-shares":
+            own["logprob"] = 0.5
+        told: list[Any] = [
+            {str(each): own | {"rank": 2}, str(each + 1): first}
+            if each % 2
+            else {str(each): own | {"rank": 1}}
+            for each in prompt
+        ]
+        return {"prompt_logprobs": [None, *told[1 : -1 if FAULT == "few-shares" else None]]}
 
     def stream(self, prompt: list[int], count: int) -> None:
         self.held = b""

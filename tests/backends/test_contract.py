@@ -35,7 +35,7 @@ class _OneThread(GenerationContract):
 @pytest.mark.engine
 class TestLlamaCpp(_OneThread, BackendContract):
     backend = "llama-cpp"
-    gives_logits = True
+    tells_quality = True
     quantization = "Q4_K_M"
     wrong_option = ("flash_attention", "flash_attn")
     batch_options = {"n_seq_max": 3, "n_ctx": 768}  # noqa: RUF012 - as the contract has it
@@ -44,7 +44,7 @@ class TestLlamaCpp(_OneThread, BackendContract):
 @pytest.mark.engine
 class TestLlamaCppInEightBits(_OneThread):
     backend = "llama-cpp"
-    gives_logits = True
+    tells_quality = True
     quantization = "Q8_0"
     batch_options = {"n_seq_max": 3, "n_ctx": 768}  # noqa: RUF012 - as the contract has it
 
@@ -52,14 +52,14 @@ class TestLlamaCppInEightBits(_OneThread):
 @pytest.mark.engine
 class TestTransformers(_OneThread, BackendContract):
     backend = "transformers"
-    gives_logits = True
+    tells_quality = True
     wrong_option = ("torch_dtype", "dtype")
 
 
 @pytest.mark.engine
 class TestTransformersPacked(GenerationContract):
     backend = "transformers"
-    gives_logits = True
+    tells_quality = True
 
     @pytest.fixture(scope="class", params=sorted({*get_args(Packing)} - {*FOUR_BIT}))
     @classmethod
@@ -72,7 +72,7 @@ class TestTransformersInFourBits(GenerationContract):
     """Of a model whose rows are whole blocks."""
 
     backend = "transformers"
-    gives_logits = True
+    tells_quality = True
     source = "synthetic:llama-160m"
 
     @pytest.fixture(scope="class", params=FOUR_BIT)
@@ -91,14 +91,14 @@ def test_rows_that_are_no_whole_blocks_are_refused_in_words(load: Load) -> None:
 @pytest.mark.engine
 class TestOnnxRuntime(_OneThread, BackendContract):
     backend = "onnxruntime"
-    gives_logits = True
+    tells_quality = True
     wrong_option = ("intra_op_threads", "intra_op_num_threads")
 
 
 @pytest.mark.engine
 class TestOnnxRuntimeInFourBytes(_OneThread):
     backend = "onnxruntime"
-    gives_logits = True
+    tells_quality = True
     quantization = "F32"
 
 
@@ -166,7 +166,7 @@ class TestFake(BackendContract):
     # Its time is scripted, its tokens are the same for every prompt, and it is done before it could
     # be killed: tests/faults has it die in each phase.
     test_instants_grow_and_lie_within_the_request = None  # type: ignore[assignment] # left out
-    test_its_logits_say_what_it_generates = None  # type: ignore[assignment] # left out
+    test_what_it_tells_of_a_text_is_what_it_generates = None  # type: ignore[assignment] # left out
     test_a_batch_is_decoded_whole_or_refused = None  # type: ignore[assignment] # left out
     test_a_killed_worker_is_told_by_signal_and_phase_and_leaves_nothing = None  # type: ignore[assignment] # left out
 

@@ -102,7 +102,7 @@ def test_both_clocks_are_in_the_engines_time_and_neither_tells_the_phases(load: 
 @pytest.mark.engine
 def test_the_reader_is_told_that_the_text_decides(load: Load) -> None:
     model = load("llama-cpp", prompt_lookup_num_tokens=4, n_batch=512, **ALIKE)
-    assert any("depends on the text" in each for each in model.engine.caveats)
+    assert any("depends on the text" in each for each in model.engine.random_caveats)
     assert (model.engine.batch, model.engine.kv_element_bytes) == (1, None)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from pytest_llmperf.measure.quality import Quality, summarize_quality
-from pytest_llmperf.measure.scoring import read_passage, read_window
+from pytest_llmperf.measure.reference import LoadedReference
+from pytest_llmperf.measure.scoring import read_logits, read_passage, read_window
 from pytest_llmperf.models import ModelSpec, resolve
 from pytest_llmperf.models.gguf import read_gguf
 from pytest_llmperf.texts import MEASURED
@@ -26,8 +28,9 @@ TRAINING_S = 600.0
 def told(model: LoadedModel, reference: LoadedModel | None = None) -> Quality:
     passage = read_passage(model, MEASURED, TIMEOUT_S)
     numbers = range(len(passage.windows))
+    beside = None if reference is None else LoadedReference(reference, MEASURED, TIMEOUT_S)
     return summarize_quality(
-        [read_window(model, passage, number, TIMEOUT_S, reference) for number in numbers]
+        [read_window(model, passage, number, TIMEOUT_S, beside) for number in numbers]
     )
 
 
@@ -98,12 +101,46 @@ def test_packed_weights_are_farther_away_and_not_broken(
     assert 1e-4 < found.kl_divergence.value < 0.1
 
 
+def test_a_type_that_is_not_computed_in_is_told(truth: LoadedModel, load: Load) -> None:
+    """Seen by the logits: they are the same to the last bit where both compute in bfloat16."""
+    del truth
+    packed = {"source": TRAINED, "quantize": "nf4", "device": "cpu"}
+    usual = load("transformers", **packed, compute_dtype="bfloat16")
+    other = load("transformers", **packed, compute_dtype="float32")
+    passage = read_passage(usual, MEASURED, TIMEOUT_S)
+    ours, theirs = (read_logits(each, passage, 0, TIMEOUT_S) for each in (other, usual))
+    caveats = [each for each in other.engine.caveats if "float32 was asked for" in each]
+    assert bool(caveats) == bool((ours == theirs).all())
+    assert usual.engine.caveats == []
+
+
 def test_a_quantized_cache_is_read_from_and_tells(truth: LoadedModel, load: Load) -> None:
     """A prompt that is read in one piece is never read from the cache."""
     cache = {"cache_implementation": "quantized", "cache_nbits": 2, "cache_residual_length": 32}
     quantized = told(load("transformers", source=TRAINED, quantization="F32", **cache), truth)
     assert quantized.kl_divergence is not None
     assert quantized.kl_divergence.value > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("residual", "tokens", "words"),
+    [
+        (256, 512, ""),
+        (480, 512, "12% of what 512 tokens read .* Give cache_residual_length=128 or less"),
+        (512, 512, "12% of what 512 tokens read .* Give cache_residual_length=128 or less"),
+        (256, 32, "32 tokens is read at once, and nothing of it from the quantized cache"),
+    ],
+)
+def test_a_cache_of_which_little_is_quantized_tells_nothing(
+    residual: int, tokens: int, words: str, truth: LoadedModel, load: Load
+) -> None:
+    """All of 512 tokens are quantized in the end where 480 waited: after the last was read."""
+    del truth
+    cache = {"cache_implementation": "quantized", "cache_residual_length": residual}
+    model = load("transformers", source=TRAINED, quantization="F32", **cache)
+    passage = read_passage(model, MEASURED, TIMEOUT_S, tokens)
+    with pytest.raises(EngineRefusal, match=words) if words else nullcontext():
+        read_window(model, passage, 0, TIMEOUT_S, None)
 
 
 def test_a_quantized_cache_of_llama_cpp_tells(load: Load) -> None:

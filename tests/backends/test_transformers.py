@@ -8,9 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pytest_llmperf.models import ModelSpec, resolve
+from pytest_llmperf.models.safetensors import SINGLE
 from pytest_llmperf.worker.errors import EngineRefusal
+from pytest_llmperf.worker.pool import WorkerPool
 from tests.backends.conftest import Load
-from tests.faults.processes import generate, prompt
+from tests.faults.processes import generate, loading, prompt
 
 pytestmark = pytest.mark.engine
 
@@ -96,3 +99,14 @@ def test_flash_attention_without_its_package_is_refused_with_the_reason(load: Lo
         pytest.skip("flash_attn is installed")
     with pytest.raises(EngineRefusal, match="package for FlashAttention2 doesn't seem to be inst"):
         load("transformers", attn_implementation="flash_attention_2")
+
+
+def test_weights_that_are_gone_are_told_in_words(pool: WorkerPool, tmp_path: Path) -> None:
+    for each in Path(resolve(ModelSpec("synthetic:llama-15m", "F32"), "hf").path).iterdir():
+        (tmp_path / each.name).symlink_to(each)
+    there = loading("transformers", source=str(tmp_path))
+    (tmp_path / SINGLE).unlink()
+    with pytest.raises(
+        EngineRefusal, match=rf"could not load {tmp_path}: .* no file named {SINGLE}"
+    ):
+        pool.load(there)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 
 from pytest_llmperf.backends import Request, Timeline
+from pytest_llmperf.backends.queue import continuous_steps, static_steps
 from pytest_llmperf.backends.transformers_batching import _Steps
 from pytest_llmperf.worker.errors import EngineRefusal
+from pytest_llmperf.worker.messages import Generated
 from tests.backends.conftest import Load
 from tests.faults.processes import answer_to, generate, prompt
 
@@ -29,6 +32,49 @@ def test_continuous_batching_changes_no_token(batch: int, load: Load) -> None:
         assert (answer.count, len(answer.instants_ns)) == (16, 16)
         instants = [answer.started_ns, *answer.instants_ns]
         assert all(earlier < later for earlier, later in pairwise(instants))
+
+
+def split(answer: Generated) -> list[list[int]]:
+    """The tokens of each request of a queue."""
+    found: dict[int, list[int]] = {}
+    for place, token in zip(answer.sequences, answer.token_ids, strict=True):
+        found.setdefault(place, []).append(token)
+    return [found[place] for place in sorted(found)]
+
+
+def steps_of(answer: Generated) -> list[set[int]]:
+    """The requests that got a token in each step."""
+    left = iter(answer.sequences)
+    return [{next(left) for _ in range(tokens)} for tokens in answer.chunk_tokens]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("options", "schedule"),
+    [
+        ({"quantization": "F32", "static_batch": 2}, static_steps),
+        ({**CONTINUOUS, "max_requests_per_batch": 2}, continuous_steps),
+    ],
+)
+def test_a_queue_is_decoded_as_told_and_changes_no_token(
+    options: dict[str, object], schedule: Callable[[list[int], int], list[list[int]]], load: Load
+) -> None:
+    model, lengths = load("transformers", **options), [3, 9, 5, 2, 6]
+    prompts = [prompt(24, seed) for seed in range(5)]
+    want = [
+        generate(model, ids, length).token_ids for ids, length in zip(prompts, lengths, strict=True)
+    ]
+    answer = answer_to(model, Request(prompts=prompts, new_tokens=9, lengths=lengths))
+    assert split(answer) == want
+    assert steps_of(answer) == [set(step) for step in schedule(lengths, 2)]
+    assert (answer.count, len(answer.instants_ns)) == (25, len(schedule(lengths, 2)))
+
+
+@pytest.mark.engine
+def test_a_queue_beside_drafts_is_refused(load: Load) -> None:
+    model = load("transformers", prompt_lookup_num_tokens=4)
+    with pytest.raises(EngineRefusal, match="the engine decodes in step only"):
+        answer_to(model, Request(prompts=[prompt(8)] * 2, new_tokens=4, lengths=[2, 4]))
 
 
 @pytest.mark.engine
@@ -70,6 +116,8 @@ def test_tokens_read_ahead_are_refused(load: Load) -> None:
     ("options", "words"),
     [
         ({"num_blocks": 4}, "num_blocks needs batching='continuous'"),
+        ({"max_requests_per_batch": 4}, "max_requests_per_batch needs batching='continuous'"),
+        ({"batching": "continuous", "static_batch": 4}, "has max_requests_per_batch instead"),
         ({"batching": "continuous", "cache_implementation": "static"}, "a loop of its own"),
         ({"batching": "continuous", "prompt_lookup_num_tokens": 4}, "a loop of its own"),
     ],

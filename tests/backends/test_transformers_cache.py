@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 
-from pytest_llmperf.backends import Request
+from pytest_llmperf.backends import EngineRefused, Request
+from pytest_llmperf.backends.transformers import TransformersOptions
+from pytest_llmperf.backends.transformers_cache import RequestCaches
 from pytest_llmperf.worker.errors import EngineRefusal
 from pytest_llmperf.worker.pool import LoadedModel
 from tests.backends.conftest import Load
@@ -39,6 +43,59 @@ def test_each_sequence_of_a_batch_has_its_part_of_a_static_cache(load: Load) -> 
     static = load("transformers", quantization="F32", cache_implementation="static")
     request = Request(prompts=[prompt(40, seed) for seed in range(3)], new_tokens=8)
     assert answer_to(static, request).token_ids == answer_to(plain, request).token_ids
+
+
+def test_without_a_cache_no_token_changes(load: Load) -> None:
+    plain = load("transformers", quantization="F32")
+    without = load("transformers", quantization="F32", cache_implementation="off")
+    assert without.options["cache_implementation"] == "off"
+    assert (plain.engine.kv_element_bytes, without.engine.kv_element_bytes) == (4.0, 0.0)
+    request = Request(prompts=[prompt(40, seed) for seed in range(2)], new_tokens=16)
+    assert answer_to(without, request).token_ids == answer_to(plain, request).token_ids
+    ahead = Request(prompts=[prompt(40)], new_tokens=4, depth=24)
+    with pytest.raises(EngineRefusal, match="keeps no tokens ahead: ask for depth=0"):
+        answer_to(without, ahead)
+
+
+class Hooked:
+    """What a model tells of its steps."""
+
+    def register_forward_pre_hook(self, hook: Callable[..., None], *, with_kwargs: bool) -> Hooked:
+        assert with_kwargs
+        self.hook = hook
+        return self
+
+    def remove(self) -> None:
+        """The request has ended."""
+
+
+def watched(*calls: dict[str, object]) -> None:
+    """A trial of four tokens, during which the model is called with these arguments."""
+    caches, model = RequestCaches(None, TransformersOptions(cache_implementation="off")), Hooked()
+    trial = Request(prompts=[list(range(8))], new_tokens=4)
+    with caches.refusing_cached_steps(model, [trial]):
+        for arguments in calls:
+            model.hook(model, (), arguments)
+
+
+def reading(*widths: int) -> list[dict[str, object]]:
+    return [{"input_ids": np.zeros((1, width))} for width in widths]
+
+
+def test_steps_that_read_everything_again_have_no_cache() -> None:
+    watched(*reading(8, 9, 10, 11))
+
+
+@pytest.mark.parametrize("widths", [(8, 1, 1, 1), (8, 9, 10), (8, 9, 10, 11, 12), (8,), ()])
+def test_a_cache_that_was_to_be_off_is_noticed(widths: tuple[int, ...]) -> None:
+    told = re.escape(f"read {[*widths]} tokens, and [8, 9, 10, 11] without a cache")
+    with pytest.raises(EngineRefused, match=told):
+        watched(*reading(*widths))
+
+
+def test_a_step_without_token_ids_is_none_that_reads_them() -> None:
+    with pytest.raises(EngineRefused, match=r"read \[8, 0\] tokens"):
+        watched(*reading(8), {"inputs_embeds": np.zeros((1, 9, 4))})
 
 
 @pytest.mark.parametrize(("residual", "quantized"), [(4, 60), (128, 40)])
@@ -102,7 +159,10 @@ def test_a_compiled_step_is_compiled_and_changes_no_token(load: Load) -> None:
     assert compiled.options["compile"] is True
     graphs = re.search(r"compile: (\d+) graphs, 0 breaks", compiled.worker.log.read_text())
     assert graphs is not None
-    assert int(graphs[1]) >= 1
+    assert int(graphs[1]) == 2  # for one size, and for any: requests compile no more
+    assert compiled.engine.compile_s is not None
+    assert 0 < compiled.engine.compile_s < compiled.load.load_s
+    assert plain.engine.compile_s is None
     for seed in range(2):
         request = Request(prompts=[prompt(40, seed)], new_tokens=16)
         ours = answer_to(compiled, request, timeout_s=300).token_ids

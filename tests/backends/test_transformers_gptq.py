@@ -22,7 +22,7 @@ pytestmark = pytest.mark.engine
 
 PYTHON = os.environ.get("LLMPERF_GPTQ_PYTHON")
 INSTALLED = {each.name.lower() for each in importlib.metadata.distributions()}
-MAKER = Path(__file__).parents[2] / "benchmarks" / "pack_gptq.py"
+MAKER = Path(__file__).parents[2] / "suites" / "pack_gptq.py"
 
 
 @pytest.fixture(scope="module")

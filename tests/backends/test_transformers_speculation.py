@@ -79,7 +79,7 @@ def test_prompt_lookup_changes_no_token(load: Load) -> None:
     right, drafts = accepted(looking)
     assert len(answer.chunk_tokens) == 64 - right
     assert 0 < right < drafts
-    assert any("depends on the text" in each for each in looking.engine.caveats)
+    assert any("depends on the text" in each for each in looking.engine.random_caveats)
 
 
 def test_tokens_read_ahead_are_refused(load: Load) -> None:

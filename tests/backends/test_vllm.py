@@ -64,6 +64,7 @@ class TestVllm(BackendContract):
     source = SOURCE
     quantization = QUANTIZATION
     python = PYTHON
+    tells_quality = True
     wrong_option = ("max_model_length", "max_model_len")
 
     @pytest.fixture(scope="class")

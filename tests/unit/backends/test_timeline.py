@@ -96,3 +96,13 @@ def test_the_borders_of_the_phases_are_observed_outside_of_their_times(arrive: s
     for _ in range(3):
         getattr(timeline, arrive)(7 if arrive == "token" else [7])
     assert seen == ["border", "clock", "clock", "border", "clock", "clock"]
+
+
+def test_a_queue_keeps_whose_each_token_is() -> None:
+    timeline = Timeline(4, ticking())
+    timeline.start()
+    timeline.arrive([0, 1], [7, 8])
+    timeline.arrive([1], [9])
+    assert (timeline.instants_ns, timeline.chunk_tokens) == ([20, 30], [2, 1])
+    assert (timeline.token_ids, timeline.sequences) == ([7, 8, 9], [0, 1, 1])
+    assert timeline.count == 3

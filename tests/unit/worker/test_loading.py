@@ -57,6 +57,16 @@ def test_a_page_cache_that_is_not_told_is_unknown_and_not_cold() -> None:
     assert (facts.load_s, facts.import_s, facts.major_faults) == (2.0, 0.5, None)
 
 
+def test_models_of_two_seeds_have_two_titles() -> None:
+    spec = ModelSpec("synthetic:llama-160m", "Q8_0", 3)
+    loading = prepare(spec, FAKE, FAKE.options_type(), timeout_s=1)
+    assert loading.title == "fake synthetic:llama-160m Q8_0 seed 3"
+    usual = msgspec.structs.replace(spec, seed=0)
+    assert prepare(usual, FAKE, FAKE.options_type(), timeout_s=1).title == (
+        "fake synthetic:llama-160m Q8_0"
+    )
+
+
 def test_page_faults_are_those_of_the_load() -> None:
     answer = msgspec.structs.replace(LOADED, usage=[usage(100), usage(512)])
     assert load_facts(answer, (0.0, None), None).major_faults == 412
