@@ -20,6 +20,9 @@ LEAST_SHARE = 0.01
 """Of the time, throttled or too hot: half of what two steady medians may differ by."""
 DISK_BYTES_PER_S = 10 * 2**20
 """A tenth of what a slow disk reads; logs and services stay below."""
+WAITED_SHARE = 0.3
+"""Of the time, in which a task waited for storage: where the usual advice for %iowait begins.
+Unlike that, pressure is not hidden by whatever else keeps the cores busy."""
 
 _GIB = 2**30
 _MIB = 2**20
@@ -28,13 +31,15 @@ _MIB = 2**20
 def findings(conditions: Conditions) -> list[str]:
     """One sentence, with its number, for each disturbance that may have moved the numbers.
 
-    Pressure and the own share of the CPU are not among them: what is usual depends on the test.
+    Pressure on CPU and memory and the own share of the CPU are not among them: what is usual
+    depends on the test.
     """
     return [
         *_faults(conditions),
         *_cores(conditions),
         *_slowdowns(conditions),
         *_disks(conditions),
+        *_waits(conditions),
         *_unreadable(conditions),
     ]
 
@@ -77,6 +82,16 @@ def _disks(conditions: Conditions) -> Iterator[str]:
             f"{read_bytes / _GIB:.1f} GiB" if read_bytes >= _GIB else f"{read_bytes / _MIB:.1f} MiB"
         )
         yield f"read {size} from disk while measuring"
+
+
+def _waits(conditions: Conditions) -> Iterator[str]:
+    """Of the own control group where it is told: the system's pressure may be that of anybody."""
+    for name, whose in (("group.io.some", "of this control group"), ("io.some", "of this machine")):
+        share = conditions.pressure.get(name)
+        if share is not None:
+            if share >= WAITED_SHARE:
+                yield f"tasks {whose} waited for storage {_percent(share)} of the time"
+            return
 
 
 def _unreadable(conditions: Conditions) -> Iterator[str]:

@@ -48,6 +48,7 @@ def compare_clocks(samples: Sequence[Sample]) -> list[ClockComparison]:
             (ours(sample), told)
             for sample in samples
             if sample.timings is not None
+            if sample.queue is None or span == "request"
             for told in (theirs(sample.timings),)
             if told is not None
         ]

@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from pytest_llmperf.fit.before_load import Expectation
 from pytest_llmperf.measure.engine_clock import compare_clocks, disagreements
 from pytest_llmperf.measure.instruments import Instruments
 from pytest_llmperf.measure.measurement import Measurement
-from pytest_llmperf.measure.observer import Observer
+from pytest_llmperf.measure.observer import Observed, Observer
 from pytest_llmperf.measure.requests import Progress, Requests
 from pytest_llmperf.measure.roofline import Roofline
 from pytest_llmperf.measure.summary import summarize_metrics
-from pytest_llmperf.measure.timeline import InvalidSample, Sample, read_sample
-from pytest_llmperf.measure.workload import Workload
+from pytest_llmperf.measure.timeline import InvalidSample, Sample, read_queue, read_sample
+from pytest_llmperf.measure.workload import RANDOM, Workload
+from pytest_llmperf.models.spec import SYNTHETIC
 from pytest_llmperf.models.weight_files import changed_since
 from pytest_llmperf.worker.errors import EngineRefusal
 from pytest_llmperf.worker.messages import Generated
@@ -67,6 +69,18 @@ def measure(
     wall_s = time.monotonic() - began
     if progress is not None:
         progress("probes the machine")
+    found = _tell(model, workload, instruments, taken, seen)
+    return msgspec.structs.replace(found, name=name, wall_s=wall_s)
+
+
+def _tell(
+    model: LoadedModel,
+    workload: Workload,
+    instruments: Instruments,
+    taken: _Taken,
+    seen: Observed,
+) -> Measurement:
+    """All that is known of the samples, beside the machine as its probes find it."""
     probe, probe_after = instruments.probes_around(model)
     clocks = compare_clocks(taken.samples)
     changed = changed_since(model.loading.stamps)
@@ -76,17 +90,8 @@ def measure(
         taken.samples, model.load, seen, roofline, of_server=of_server
     )
     expected = instruments.expected(model.loading)
-    findings = [
-        *model.engine.caveats,
-        *taken.findings,
-        *disagreements(clocks, model.backend),
-        *seen.findings,
-        *(roofline.findings if roofline else ()),
-        *([f"model file changed while it was measured: {changed}"] if changed else ()),
-        *(f"memory is tight: {reason}" for reason in (expected.reasons if expected else ())),
-    ]
     return Measurement(
-        name=name,
+        name="",
         spec=model.loading.spec,
         files=model.files,
         backend=model.backend,
@@ -99,6 +104,7 @@ def measure(
         invocation=model.invocation,
         warmup_samples=len(taken.warmup),
         steady=is_steady(taken.warmup),
+        answer=taken.answer,
         metrics=metrics,
         absent=absent,
         load_facts=model.load,
@@ -109,10 +115,29 @@ def measure(
         expected=expected,
         roofline=roofline,
         clocks=clocks,
-        findings=findings,
+        findings=[
+            *_caveats(model, workload),
+            *taken.findings,
+            *disagreements(clocks, model.backend),
+            *seen.findings,
+            *(roofline.findings if roofline else ()),
+            *_changes(changed, expected),
+        ],
         invalid=taken.invalid or (roofline.invalid if roofline else None),
-        wall_s=wall_s,
     )
+
+
+def _caveats(model: LoadedModel, workload: Workload) -> list[str]:
+    """What the reader should know of the engine's numbers, for these prompts."""
+    is_noise = workload.prompts == RANDOM or model.loading.spec.source.startswith(SYNTHETIC)
+    random = model.engine.random_caveats if is_noise else []
+    return [*model.engine.caveats, *random]
+
+
+def _changes(changed: str | None, expected: Expectation | None) -> list[str]:
+    """What of files and memory makes the numbers doubtful."""
+    files = [f"model file changed while it was measured: {changed}"] if changed else []
+    return files + [f"memory is tight: {each}" for each in (expected.reasons if expected else ())]
 
 
 @dataclass
@@ -121,6 +146,7 @@ class _Taken:
 
     warmup: list[Sample] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    answer: list[int] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
     invalid: str | None = None
 
@@ -129,7 +155,12 @@ def _take(requests: Requests, observer: Observer, workload: Workload, plan: Plan
     """Warm up, then take the samples; one that breaks a rule of metrics ends it."""
     taken = _Taken()
 
+    lengths = workload.lengths
+
     def sample(answer: Generated) -> Sample:
+        taken.answer = taken.answer or answer.token_ids
+        if lengths:
+            return read_queue(answer, workload.prompt_tokens, lengths)
         return read_sample(answer, workload.prompt_tokens, workload.new_tokens, workload.batch)
 
     try:
@@ -151,7 +182,12 @@ def _place(
     instruments: Instruments,
     changed: str | None,
 ) -> Roofline | None:
-    """Beside the machine's limits; an accusation is checked with one more probe first."""
+    """Beside the machine's limits; an accusation is checked with one more probe first.
+
+    None for a queue: how many sequences a step decodes is the engine's choice.
+    """
+    if workload.lengths:
+        return None
     placed = instruments.place(model, workload, samples, changed)
     if placed is None or not placed.invalid:
         return placed
@@ -171,7 +207,13 @@ def check_fits(model: LoadedModel, workload: Workload) -> None:
             "for fewer tokens, or load the model with a larger context (llama-cpp: n_ctx=…)"
         )
     most = model.engine.batch
-    if most is not None and workload.batch > most:
+    if workload.lengths:
+        if not model.engine.queue:
+            raise EngineRefusal(
+                f"{model.backend} as it was loaded decodes sequences in step: it takes no queue of "
+                f"requests of {workload.new} tokens. transformers does, without what drafts tokens"
+            )
+    elif most is not None and workload.batch > most:
         raise EngineRefusal(
             f"a batch of {workload.batch} sequences, but {model.backend} was loaded for {most}: "
             f"{model.engine.batch_remedy or 'ask for fewer'}"

@@ -17,7 +17,7 @@ from pytest_llmperf.measure.quantity import Quantity
 from pytest_llmperf.measure.roofline import Roofline
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.models import ModelFiles, ModelSpec
-from pytest_llmperf.worker.loading import LoadFacts
+from pytest_llmperf.worker.loading import LoadFacts, title_of
 
 
 class MetricAbsent(AttributeError):
@@ -45,6 +45,9 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     warmup_samples: int
     steady: bool
     """Whether warm-up ended because two consecutive medians agreed within 2 %."""
+    answer: list[int] = []
+    """Token ids that the first request of all brought, of a batch step by step; −1: not named. The
+    warm-up begins with it, so that it is the same prompt however long that takes."""
     metrics: dict[str, Quantity]
     """By the names of docs/metrics.md. What was not measured is absent."""
     absent: dict[str, str]
@@ -71,6 +74,11 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """Why the numbers mean nothing, when they do not."""
     wall_s: float = 0.0
     """What the whole measurement took on the wall clock, the load left out."""
+
+    @property
+    def title(self) -> str:
+        """What was loaded, in words; of a reference, :attr:`Quality.reference` is the same text."""
+        return title_of(self.backend, self.spec, self.files, self.requested)
 
     @property
     def probes(self) -> list[Calibration]:
@@ -106,6 +114,21 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     def e2e(self) -> Quantity:
         """Request to last token, in ms."""
         return self.quantity("e2e")
+
+    @property
+    def chunk_tokens(self) -> Quantity:
+        """Tokens that arrived together, after the first arrival."""
+        return self.quantity("chunk_tokens")
+
+    @property
+    def queue_tps(self) -> Quantity:
+        """Tokens of a whole queue per second, prompts and waiting included."""
+        return self.quantity("queue_tps")
+
+    @property
+    def step_tokens(self) -> Quantity:
+        """Tokens that a step brought to the requests of a queue."""
+        return self.quantity("step_tokens")
 
     @property
     def load(self) -> Quantity:

@@ -88,7 +88,9 @@ def place(
         return Roofline(probes=len(calibrations), absent={"mbu": why, "mfu": why})
     best = max(calibrations, key=lambda each: each.bandwidth_best)
     read = _bandwidth_share(traffic, engine, workload, samples, best)
-    computed = _compute_share(traffic, workload, samples, calibrations)
+    computed = _Share(absent=engine.not_prefill)
+    if not engine.not_prefill:
+        computed = _compute_share(traffic, workload, samples, calibrations)
     reasons = {"mbu": read.absent, "mfu": computed.absent}
     return Roofline(
         calibration=best,

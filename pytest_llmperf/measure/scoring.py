@@ -12,25 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.backends import TextTokens
-from pytest_llmperf.measure.quality import Quality, Window, look_at
+from pytest_llmperf.backends import LogProbs
+from pytest_llmperf.measure.quality import Quality, Window, look_at, look_at_log_probs
 from pytest_llmperf.measure.quantity import Quantity
-from pytest_llmperf.texts import MEASURED
-from pytest_llmperf.worker.errors import WorkerGarbled
-from pytest_llmperf.worker.messages import Score, Scored, Tokenize, Tokenized
+from pytest_llmperf.measure.reading import BadText, read_text, tokens_of
+from pytest_llmperf.worker.errors import EngineRefusal, WorkerGarbled
+from pytest_llmperf.worker.messages import Score, Scored
 from pytest_llmperf.worker.pool import LoadedModel
 
 if TYPE_CHECKING:
     from pytest_llmperf.measure.quality import Logits
+    from pytest_llmperf.measure.reference import Reference
 
-SHIPPED = "shipped"
-"""The name of the text that everybody has."""
 WINDOW_TOKENS = 512
 WINDOWS = 8
-
-
-class BadText(Exception):
-    """A text cannot be read, or is too short; the message says which and what to do."""
+_LEAST_WINDOWS = 2
+"""Of one there is no standard error."""
+_PADDING = 0.05
+"""Two vocabularies whose sizes differ by more are not the same one, padded."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class Passage:
 
     name: str
     windows: tuple[tuple[int, ...], ...]
+    tokens_per_character: float
+    """Of the whole text."""
 
     @property
     def digest(self) -> str:
@@ -51,45 +52,50 @@ class Passage:
         return len(self.windows[0]) // 2
 
 
-def find_text(named: str) -> Path:
-    """The shipped text, or a file of the user's. Raises BadText."""
-    path = MEASURED if named == SHIPPED else Path(named).expanduser()
-    if not path.is_file():
-        raise BadText(f"text={named!r}: no such file; {SHIPPED!r} is the one that comes with us")
-    return path
-
-
 def read_passage(
     model: LoadedModel, path: Path, timeout_s: float, length: int | None = None
 ) -> Passage:
-    """Windows of ``length`` tokens of this model, 512 without. Raises BadText, WorkerError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadText(f"text {path}: {error}") from None
-    tokens = _tokens(model, text, timeout_s)
+    """Windows of ``length`` tokens of this model, 512 without. Raises BadText, WorkerError.
+
+    Longer ones are fewer, so that about the same beginning of the text is read.
+    """
+    text = read_text(path)
+    tokens = tokens_of(model, text, timeout_s)
     ids = tokens.ids
     length = length or _window_tokens(model)
-    count = min(WINDOWS, len(ids) // length)
+    count = min(WINDOWS, max(_LEAST_WINDOWS, WINDOWS * WINDOW_TOKENS // length), len(ids) // length)
     if not count:
         raise BadText(f"text {path} has {len(ids)} tokens; one window takes {length}")
     windows = [ids[begin : begin + length] for begin in range(0, count * length, length)]
     if tokens.begin is not None:  # as llama-perplexity does: in the place of the first
         windows = [[tokens.begin, *window[1:]] for window in windows]
-    return Passage(path.name, tuple(map(tuple, windows)))
+    return Passage(path.name, tuple(map(tuple, windows)), len(ids) / len(text))
+
+
+def require_one_vocabulary(model: LoadedModel, vocab_size: int, whose: str) -> None:
+    """``whose``: the reference that has so many tokens. Raises EngineRefusal."""
+    ours = model.engine.vocab_size
+    if abs(ours - vocab_size) > _PADDING * max(ours, vocab_size):
+        raise EngineRefusal(
+            f"{whose} is of a vocabulary of {vocab_size} tokens, that of "
+            f"{model.loading.spec.source} has {ours}: they have to share one"
+        )
+
+
+def require_room(model: LoadedModel, length: int | None, whose: str) -> None:
+    """Raises EngineRefusal where the model's context does not hold a window."""
+    room = model.engine.readable_tokens
+    if length is not None and length > room:
+        raise EngineRefusal(
+            f"{whose} of {length} tokens, the model's context holds {room}: load it with a "
+            "larger one"
+        )
 
 
 def _window_tokens(model: LoadedModel) -> int:
     """No more than the model was made for, whatever context it was loaded with."""
     made_for = model.files.context_length if model.files is not None else None
-    return min(WINDOW_TOKENS, model.engine.context_tokens, made_for or WINDOW_TOKENS)
-
-
-def _tokens(model: LoadedModel, text: str, timeout_s: float) -> TextTokens:
-    answer = model.worker.ask(Tokenize(text=text), timeout_s, purpose="makes tokens of a text")
-    if not isinstance(answer, Tokenized):
-        raise WorkerGarbled(f"the worker answered Tokenize with {type(answer).__name__}")
-    return answer.tokens
+    return min(WINDOW_TOKENS, model.engine.readable_tokens, made_for or WINDOW_TOKENS)
 
 
 def read_window(
@@ -97,37 +103,50 @@ def read_window(
     passage: Passage,
     number: int,
     timeout_s: float,
-    reference: LoadedModel | None,
+    reference: Reference | None,
 ) -> Window:
-    """What one window tells. Raises WorkerError, NoDistribution.
+    """What one window tells. Raises WorkerError, BadReference, NoDistribution."""
+    beside = None
+    if reference is not None:
+        beside = reference.logits(passage, number)[:-1, : reference.vocab_size]
+    ours = _read(model, passage, number, timeout_s)
+    # What follows the last position lies outside of the window.
+    following = passage.windows[number][passage.first + 1 :]
+    if isinstance(ours, LogProbs):
+        return look_at_log_probs(ours.told, ours.likeliest, following, beside)
+    return look_at(ours[:-1, : model.engine.vocab_size], following, beside)
 
-    Of two vocabularies the longer one is cut: what it has more is padding, since both make the same
-    tokens.
+
+def read_logits(model: LoadedModel, passage: Passage, number: int, timeout_s: float) -> Logits:
+    """Of the scored positions, (positions, vocabulary). Raises WorkerError.
+
+    EngineRefusal for an engine that tells less.
     """
-    sizes = [each.engine.vocab_size for each in (model, reference) if each is not None]
-    with tempfile.TemporaryDirectory(prefix="llmperf-logits-") as folder:
-        ours = _logits(model, passage, number, Path(folder) / "ours", timeout_s)
-        theirs = None
-        if reference is not None:
-            theirs = _logits(reference, passage, number, Path(folder) / "theirs", timeout_s)
-        # What follows the last position lies outside of the window.
-        following = passage.windows[number][passage.first + 1 :]
-        both = [None if each is None else each[:-1, : min(sizes)] for each in (ours, theirs)]
-        assert both[0] is not None
-        return look_at(both[0], following, both[1])
+    said = _read(model, passage, number, timeout_s)
+    if isinstance(said, LogProbs):
+        raise EngineRefusal(
+            f"{model.backend} tells the log-probability of each token of a text and no "
+            "distribution, which a reference has to give: take llama-cpp, transformers or "
+            "onnxruntime for it"
+        )
+    return said
 
 
-def _logits(
-    model: LoadedModel, passage: Passage, number: int, path: Path, timeout_s: float
-) -> Logits:
-    """Of the scored positions, (positions, vocabulary)."""
+def _read(model: LoadedModel, passage: Passage, number: int, timeout_s: float) -> Logits | LogProbs:
+    """What the engine says of the scored positions. Raises WorkerError."""
     import numpy as np
 
-    message = Score(token_ids=list(passage.windows[number]), first=passage.first, path=str(path))
-    answer = model.worker.ask(message, timeout_s, purpose="reads a text")
-    if not isinstance(answer, Scored):
-        raise WorkerGarbled(f"the worker answered Score with {type(answer).__name__}")
-    return np.memmap(path, np.float32, "r", shape=(answer.rows, answer.columns))
+    with tempfile.TemporaryDirectory(prefix="llmperf-logits-") as folder:
+        path = Path(folder) / "logits"
+        message = Score(
+            token_ids=list(passage.windows[number]), first=passage.first, path=str(path)
+        )
+        answer = model.worker.ask(message, timeout_s, purpose="reads a text")
+        if not isinstance(answer, Scored):
+            raise WorkerGarbled(f"the worker answered Score with {type(answer).__name__}")
+        if answer.log_probs is not None:
+            return answer.log_probs
+        return np.fromfile(path, np.float32).reshape(answer.rows, answer.columns)
 
 
 def quantities(quality: Quality, text: str) -> dict[str, Quantity]:

@@ -16,6 +16,7 @@ from pytest_llmperf.worker.loading import LoadFacts
 
 GIB = 2**30
 _OF_PREFILL = ("prefill_tps", "mfu")
+_IN_STEP = ("ttft", "prefill_tps", "decode_tps", "tpot", "itl", "mbu", "mfu")
 
 
 def summarize_metrics(
@@ -33,6 +34,8 @@ def summarize_metrics(
     loaded = msgspec.structs.replace(summarize([load.load_s], "s"), how=load.how)
     metrics = {"load": loaded, **_times(samples), **_memory(seen)}
     absent = dict(seen.absent)
+    if any(sample.queue for sample in samples):
+        absent |= dict.fromkeys(_IN_STEP, "the sequences of a queue are not in step")
     if roofline is not None:
         metrics |= _shares(roofline)
         absent |= roofline.absent
@@ -58,6 +61,13 @@ def _shares(roofline: Roofline) -> dict[str, Quantity]:
 def _times(samples: Sequence[Sample]) -> dict[str, Quantity]:
     if not samples:
         return {}
+    queues = [(sample.queue, sample.e2e_s) for sample in samples if sample.queue is not None]
+    if queues:
+        return {
+            "queue_tps": summarize([queue.tokens / e2e_s for queue, e2e_s in queues], "tok/s"),
+            "step_tokens": summarize([queue.tokens / queue.steps for queue, _ in queues], ""),
+            "e2e": summarize([e2e_s * 1e3 for _, e2e_s in queues], "ms"),
+        }
     metrics = {
         "ttft": summarize([sample.ttft_s * 1e3 for sample in samples], "ms"),
         "prefill_tps": summarize([sample.prefill_tps for sample in samples], "tok/s"),
@@ -73,7 +83,16 @@ def _times(samples: Sequence[Sample]) -> dict[str, Quantity]:
     chunk_gaps = [gap * 1e3 for sample in samples for gap in sample.chunk_gaps_s or ()]
     if chunk_gaps:
         metrics["icl"] = summarize(chunk_gaps, "ms", keep=False)
+        metrics["chunk_tokens"] = summarize(
+            [each for sample in samples for each in _chunks(sample)], ""
+        )
     return metrics
+
+
+def _chunks(sample: Sample) -> list[float]:
+    """The mean of one sample; none where all came at once."""
+    gaps = sample.chunk_gaps_s
+    return [len(sample.gaps_s) / len(gaps)] if gaps else []
 
 
 def _memory(seen: Observed) -> dict[str, Quantity]:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
 import msgspec
 
 from pytest_llmperf.backends import EngineTimings
 from pytest_llmperf.worker.messages import Generated
+
+
+class Queue(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole queue of requests, each of its own length."""
+
+    tokens: int
+    """Of all together."""
+    steps: int
+    """Instants at which any of them arrived."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +42,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """The gaps between chunks as they were; None: every token arrived by itself."""
     timings: EngineTimings | None = None
     """What the engine itself measured."""
+    queue: Queue | None = None
+    """What all sequences of a queue came to; None: they were in step."""
 
     @property
     def prefill_tps(self) -> float:
@@ -63,6 +76,28 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 class InvalidSample(Exception):
     """A request that breaks a rule of docs/metrics.md; its numbers mean nothing."""
+
+
+def read_queue(answer: Generated, prompt_tokens: int, lengths: Sequence[int]) -> Sample:
+    """Turn the instants (ns) of a whole queue into a sample, which has no gaps.
+
+    Raises InvalidSample, also when a sequence has not exactly the tokens that were asked of it.
+    """
+    brought = Counter(answer.sequences)
+    for place, length in enumerate(lengths):
+        if brought[place] != length:
+            raise InvalidSample(
+                f"request {place + 1} of {len(lengths)} of the queue got {brought[place]} tokens, "
+                f"{length} asked for"
+            )
+    whole = read_sample(answer, prompt_tokens, sum(lengths))
+    return msgspec.structs.replace(
+        whole,
+        batch=len(lengths),
+        gaps_s=[],
+        chunk_gaps_s=None,
+        queue=Queue(tokens=answer.count, steps=len(answer.instants_ns)),
+    )
 
 
 def read_sample(answer: Generated, prompt_tokens: int, new_tokens: int, batch: int = 1) -> Sample:

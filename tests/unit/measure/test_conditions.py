@@ -158,6 +158,25 @@ def test_what_is_usual_is_not_told(growth: dict[str, int]) -> None:
     assert found(growth) == []
 
 
+@pytest.mark.parametrize(
+    ("pressure", "told"),
+    [
+        ({"io.some": 0.35}, ["tasks of this machine waited for storage 35 % of the time"]),
+        ({"io.some": 0.29}, []),
+        (
+            {"group.io.some": 0.3, "io.some": 0.9},
+            ["tasks of this control group waited for storage 30 % of the time"],
+        ),
+        ({"group.io.some": 0.0, "io.some": 1.0}, []),
+    ],
+)
+def test_waiting_for_storage_is_told_of_the_own_group_where_it_is_known(
+    pressure: dict[str, float], told: list[str]
+) -> None:
+    seen = msgspec.structs.replace(conditions(block(CALM)), pressure=pressure)
+    assert findings(seen) == told
+
+
 def test_others_within_the_resolution_of_the_ticks_are_not_told() -> None:
     """50 ms on two cores in one sample: the two of them cannot be told from rounding."""
     growth = {name: value // 20 for name, value in CALM.items()}

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from pytest_llmperf.backends import EngineFacts, Request, find_backend
+from pytest_llmperf.backends.protocol import TextTokens
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.measure import (
     Instruments,
@@ -33,7 +34,7 @@ from pytest_llmperf.models import ModelSpec
 from pytest_llmperf.worker.errors import EngineRefusal
 from pytest_llmperf.worker.host import Worker
 from pytest_llmperf.worker.loading import LoadFacts, Loading
-from pytest_llmperf.worker.messages import Generate, Generated
+from pytest_llmperf.worker.messages import Generate, Generated, Tokenize, Tokenized
 from pytest_llmperf.worker.peaks import read_tree
 from pytest_llmperf.worker.pool import LoadedModel
 from tests.unit.worker.answers import generated
@@ -82,8 +83,15 @@ class Scripted:
         self._missing_from = missing_from
 
     def ask(
-        self, message: Generate, timeout_s: float, tick: object = None, *, purpose: str = ""
-    ) -> Generated:
+        self,
+        message: Generate | Tokenize,
+        timeout_s: float,
+        tick: object = None,
+        *,
+        purpose: str = "",
+    ) -> Generated | Tokenized:
+        if isinstance(message, Tokenize):
+            return Tokenized(tokens=TextTokens(ids=[1] * 1000))
         whole_ns = round(self._seconds(len(self.requests)) * 1e9)
         short = len(self.requests) >= self._missing_from
         self.requests.append(message.request)
@@ -97,10 +105,12 @@ class Scripted:
         yield
 
 
-def loaded(worker: Scripted, context_tokens: int = 4096) -> LoadedModel:
+def loaded(
+    worker: Scripted, context_tokens: int = 4096, source: str = "synthetic:llama-15m"
+) -> LoadedModel:
     backend = find_backend("fake")
     loading = Loading(
-        spec=ModelSpec("synthetic:llama-15m"),
+        spec=ModelSpec(source),
         files=None,
         backend=backend,
         options=backend.options_type(),
@@ -333,3 +343,45 @@ def test_what_is_read_before_the_clock_starts_counts_for_the_time_budget() -> No
     count, findings = sample_count([deep] * 6, Plan(samples=10))
     assert count == 5
     assert findings[0].startswith("workload too large for the time budget: about 451 s of 60 s")
+
+
+def test_a_queue_may_be_longer_than_a_batch_where_the_engine_takes_one() -> None:
+    model = loaded(Scripted(lambda request: 1.0))
+    queue = Workload(new_tokens=64, shortest=8, batch=3)
+    with pytest.raises(EngineRefusal, match=r"takes no queue of requests of 8\.\.64 tokens"):
+        check_fits(model, queue)
+    model.engine = msgspec.structs.replace(model.engine, batch=2, queue=True)
+    check_fits(model, queue)
+
+
+@pytest.mark.parametrize(
+    ("source", "prompts", "told"),
+    [
+        ("trained:small", "random", True),
+        ("trained:small", "shipped", False),
+        ("synthetic:llama-15m", "shipped", True),
+    ],
+)
+def test_where_prompts_or_weights_are_random_the_reader_is_told(
+    source: str, prompts: str, told: bool
+) -> None:
+    model = loaded(Scripted(lambda request: 1.0), source=source)
+    model.engine = msgspec.structs.replace(model.engine, random_caveats=["ask with a text"])
+    task = msgspec.structs.replace(TASK, prompts=prompts)
+    assert ("ask with a text" in measure(model, task, Plan(samples=5)).findings) is told
+
+
+def test_the_answer_is_to_the_first_prompt_however_long_the_warm_up() -> None:
+    """Two measurements whose warm-ups differ are compared by it."""
+    worker = Scripted(lambda request: 1.0)
+    first = generated(instants_ns=[1, 2, 3], count=3).token_ids
+    real = worker.ask
+
+    def ask(message: Generate | Tokenize, *given: Any, **named: Any) -> Generated | Tokenized:
+        answer = real(message, *given, **named)
+        assert isinstance(answer, Generated)
+        number = len(worker.requests)
+        return msgspec.structs.replace(answer, token_ids=[number] * len(first))
+
+    worker.ask = ask  # type: ignore[method-assign]  # one answer for each request, in place of all alike
+    assert measure(loaded(worker), TASK, Plan(samples=5)).answer == [1] * len(first)

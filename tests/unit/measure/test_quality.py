@@ -11,6 +11,7 @@ from pytest_llmperf.measure.quality import (
     NoDistribution,
     log_shares,
     look_at,
+    look_at_log_probs,
     summarize_quality,
 )
 
@@ -81,6 +82,7 @@ def test_the_error_is_that_of_the_windows_means() -> None:
         windows.append(look_at(logits, [0] * POSITIONS))
     means = [each.surprise.mean() for each in windows]
     found = summarize_quality(windows)
+    assert found.surprises == pytest.approx(means)
     assert found.perplexity.error == pytest.approx(
         found.perplexity.value * float(np.std(means, ddof=1)) / math.sqrt(3)
     )
@@ -100,11 +102,58 @@ def test_what_is_no_number_is_refused(wrong: float) -> None:
         look_at(logits, following())
 
 
-def test_other_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"\(40, 7\) against a reference's \(40, 6\)"):
-        look_at(drawn(1), following(), drawn(1)[:, :6])
+def test_other_positions_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"logits of \(40, 7\) against a reference's \(39, 7\)"):
+        look_at(drawn(1), following(), drawn(2)[:-1])
 
 
 def test_no_window_is_no_quality() -> None:
     with pytest.raises(ValueError, match="no window"):
         summarize_quality([])
+
+
+def test_log_probabilities_tell_all_but_the_divergence() -> None:
+    logits, reference, after = drawn(3), drawn(4), following(5)
+    whole = summarize_quality([look_at(logits, after, reference)])
+    shares = log_shares(logits)
+    told = [float(row[token]) for row, token in zip(shares, after, strict=True)]
+    likeliest = [int(each) for each in shares.argmax(axis=1)]
+    found = summarize_quality([look_at_log_probs(told, likeliest, after, reference)])
+    assert found.perplexity.value == pytest.approx(whole.perplexity.value)
+    assert found.top1_agreement == whole.top1_agreement
+    assert found.reference_perplexity == whole.reference_perplexity
+    assert found.kl_divergence is None
+
+
+@pytest.mark.parametrize("told", [0.5, math.nan, -math.inf])
+def test_what_is_no_logarithm_of_a_probability_is_refused(told: float) -> None:
+    with pytest.raises(NoDistribution, match="above 0, or no finite number"):
+        look_at_log_probs([-1.0, told], [0, 0], [1, 2])
+
+
+def test_a_perplexity_is_that_of_the_whole_vocabulary_whatever_it_is_compared_with() -> None:
+    padded, reference, after = drawn(6), drawn(7)[:, :-1], [each % 6 for each in following(8)]
+    alone = summarize_quality([look_at(padded, after)])
+    theirs = summarize_quality([look_at(reference, after)])
+    found = summarize_quality([look_at(padded, after, reference)])
+    assert found.perplexity == alone.perplexity
+    assert found.reference_perplexity == theirs.perplexity
+    cut = summarize_quality([look_at(padded[:, :-1], after, reference)])
+    assert found.kl_divergence is not None
+    assert cut.kl_divergence is not None
+    assert found.kl_divergence.value == pytest.approx(cut.kl_divergence.value, rel=1e-5)
+
+
+def test_a_model_that_is_sure_of_the_wrong_thing_is_broken_and_not_an_overflow() -> None:
+    sure = np.zeros((POSITIONS, VOCABULARY), np.float32)
+    sure[:, 0] = 2000.0
+    with pytest.raises(NoDistribution, match="2000 nats a token: the perplexity is no finite"):
+        summarize_quality([look_at(sure, [1] * POSITIONS)])
+
+
+def test_it_is_said_whose_logits_are_no_numbers() -> None:
+    broken = np.full((POSITIONS, VOCABULARY), np.nan, np.float32)
+    with pytest.raises(NoDistribution, match="one of the model's logits"):
+        look_at(broken, following(), drawn(9))
+    with pytest.raises(NoDistribution, match="one of the reference's logits"):
+        look_at(drawn(9), following(), broken)

@@ -131,6 +131,14 @@ def test_mfu_is_operations_over_the_time_to_the_first_token() -> None:
     assert found.mfu_arithmetic.endswith(", 90.2 GFLOP/s of 400 GFLOP/s float32 measured")
 
 
+def test_what_is_no_prefill_has_no_mfu() -> None:
+    engine = msgspec.structs.replace(ENGINE, not_prefill="it trains")
+    found = placed(sample(20), engine=engine)
+    assert found.mfu is None
+    assert found.prefill_flops is None
+    assert found.absent == {"mfu": "it trains"}
+
+
 def test_above_the_roofline_is_a_mistake_and_shown() -> None:
     assert placed(sample(43)).invalid is None
     found = placed(sample(45))

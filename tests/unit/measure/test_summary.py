@@ -77,4 +77,12 @@ def test_chunks_have_a_metric_of_their_own() -> None:
     assert "icl" not in summarize_metrics([took(1.0)])
 
 
+def test_what_a_draft_brings_is_told_in_tokens_of_a_chunk() -> None:
+    drafted = msgspec.structs.replace(took(1.0), gaps_s=[0.1] * 6, chunk_gaps_s=[0.2, 0.4])
+    assert summarize_metrics([drafted])["chunk_tokens"].median == 3
+    at_once = msgspec.structs.replace(took(1.0), gaps_s=[], chunk_gaps_s=[])
+    assert "chunk_tokens" not in summarize_metrics([at_once])
+    assert "chunk_tokens" not in summarize_metrics([took(1.0)])
+
+
 # -- the whole measurement -------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from pytest_llmperf.measure.timeline import InvalidSample, Sample, read_sample
+from pytest_llmperf.measure.timeline import InvalidSample, Queue, Sample, read_queue, read_sample
 from pytest_llmperf.worker.messages import Generated
 from tests.unit.worker.answers import generated
 
@@ -108,3 +109,43 @@ def test_a_request_that_breaks_a_rule_is_invalid(
 ) -> None:
     with pytest.raises(InvalidSample, match=f"^{message}$"):
         read_sample(answered, 50, asked)
+
+
+def queue(sequences: list[int], *instants_ms: float, chunks: tuple[int, ...]) -> Generated:
+    """A queue whose tokens came to these requests, so many at each of the instants."""
+    whole = answer(*instants_ms, chunks=chunks)
+    return msgspec.structs.replace(whole, sequences=sequences)
+
+
+def test_a_queue_is_timed_as_a_whole_and_has_no_gaps() -> None:
+    whole = read_queue(queue([0, 1, 0, 2], 1100, 1200, 1400, chunks=(2, 1, 1)), 50, [2, 1, 1])
+    assert whole.queue == Queue(tokens=4, steps=3)
+    assert whole.e2e_s == pytest.approx(0.4)
+    assert (whole.decode_tps, whole.tpot_s, whole.chunk_gaps_s) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "words"),
+    [
+        ([0, 1, 0, 1], "request 2 of 3 of the queue got 2 tokens, 1 asked for"),
+        ([0, 0, 1, 7], "request 3 of 3 of the queue got 0 tokens, 1 asked for"),
+        ([0, 1, 2, 3], "request 1 of 3 of the queue got 1 tokens, 2 asked for"),
+        ([], "request 1 of 3 of the queue got 0 tokens, 2 asked for"),
+    ],
+)
+def test_a_request_of_a_queue_gets_exactly_its_own_tokens(sequences: list[int], words: str) -> None:
+    told = queue(sequences, 1100, 1200, 1400, chunks=(2, 1, 1))
+    with pytest.raises(InvalidSample, match=words):
+        read_queue(told, 50, [2, 1, 1])
+
+
+def test_a_token_for_nobody_in_the_queue_is_one_too_many() -> None:
+    told = queue([0, 1, 0, 2, 7], 1100, 1200, 1400, chunks=(2, 1, 2))
+    with pytest.raises(InvalidSample, match="5 tokens generated, 4 asked for"):
+        read_queue(told, 50, [2, 1, 1])
+
+
+def test_a_queue_that_an_adapter_rejects_is_no_sample() -> None:
+    told = msgspec.structs.replace(queue([0], 1100, chunks=(1,)), rejected="so it was")
+    with pytest.raises(InvalidSample, match="so it was"):
+        read_queue(told, 50, [1])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.measure import Workload
+from pytest_llmperf.measure.passages import Passages
 
 
 def prompt(workload: Workload, position: int, vocab_size: int) -> list[int]:
@@ -65,6 +66,31 @@ def test_the_sequences_of_a_batch_have_prompts_of_their_own() -> None:
     assert (request.batch, request.depth, request.total_tokens) == (3, 4, 14)
 
 
+def test_prompts_of_a_text_are_passages_of_it() -> None:
+    text, asked = Passages(range(1000, 1100)), Workload(prompt_tokens=8, depth=4, batch=3)
+    prompts = [each for at in range(5) for each in asked.request(at, 32000, text=text).prompts]
+    for each in prompts:
+        assert each == list(range(each[0], each[0] + 12))
+        assert set(each) <= set(text.ids)
+    assert len({each[0] for each in prompts}) == 15, "none begins where another does"
+    assert asked.request(0, 32000, text=text) == asked.request(0, 7, text=text)
+
+
+def test_a_text_as_long_as_a_prompt_is_taken_whole() -> None:
+    text = Passages([5, 6, 7])
+    (only,) = Workload(prompt_tokens=3).request(0, 9, text=text).prompts
+    assert only == [5, 6, 7]
+    with pytest.raises(ValueError, match="1 passages of 3 tokens, and none with number 1"):
+        Workload(prompt_tokens=3).request(1, 9, text=text)
+
+
+@pytest.mark.parametrize("value", [None, 3, ""])
+def test_prompts_that_name_no_text_are_refused(value: object) -> None:
+    given: dict[str, Any] = {"prompts": value}
+    with pytest.raises(ValueError, match=r"^prompts must be 'random', 'shipped' or the path of a"):
+        Workload(**given)
+
+
 def test_the_decode_is_placed_at_the_middle_of_its_depth() -> None:
     assert Workload(prompt_tokens=100, new_tokens=50, depth=400).decode_depth == 525
 
@@ -82,3 +108,39 @@ def test_a_count_that_is_none_is_refused_by_name(name: str, value: object) -> No
     counts: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least 1, not "):
         Workload(**counts)
+
+
+def test_the_lengths_of_a_queue_are_spread_evenly_and_shuffled() -> None:
+    queue = Workload(new_tokens=64, shortest=8, batch=8)
+    assert sorted(queue.lengths) == [8, 16, 24, 32, 40, 48, 56, 64]
+    assert queue.lengths != sorted(queue.lengths)
+    assert queue.lengths == queue.request(5, 100).lengths
+    assert queue.lengths != Workload(new_tokens=64, shortest=8, batch=8, seed=1).lengths
+
+
+def test_the_lengths_of_a_queue_are_those_that_older_results_were_made_with() -> None:
+    assert Workload(new_tokens=9, shortest=2, batch=5).lengths == [7, 9, 4, 6, 2]
+
+
+def test_without_a_shortest_there_is_no_queue() -> None:
+    assert Workload(batch=4).lengths == Workload(batch=4).request(0, 100).lengths == []
+    assert (Workload(new_tokens=64).new, Workload(new_tokens=64, shortest=8, batch=2).new) == (
+        "64",
+        "8..64",
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"shortest": 64}, r"such as \(8, 64\), not \(64, 64\)"),
+        ({"shortest": 0}, r"not \(0, 64\)"),
+        ({"shortest": True}, r"not \(True, 64\)"),
+        ({"shortest": 8, "batch": 1}, "takes batch=2 or more requests and depth=0, not batch=1"),
+        ({"shortest": 8, "depth": 9}, "not batch=4 and depth=9"),
+    ],
+)
+def test_what_is_no_queue_is_refused(fields: dict[str, int], words: str) -> None:
+    given: dict[str, Any] = {"new_tokens": 64, "batch": 4, **fields}
+    with pytest.raises(ValueError, match=words):
+        Workload(**given)
