@@ -7,6 +7,7 @@ killed holder's lock is free at once and what it left behind is swept by the nex
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -20,6 +21,12 @@ from pytest_llmperf.models.errors import BuildFailed, NoSpace
 
 VARIABLE = "LLMPERF_CACHE"
 """Environment variable that names another root than the user's cache folder."""
+
+LOCKS, PARTIAL = ".locks", ".tmp-"
+"""Beside the entries: the folder of their locks, and what begins the name of one in the making."""
+
+_IN_USE: dict[Path, int] = {}
+"""Open files of what this process has looked up; the kernel closes them with the process."""
 
 _MARGIN = 64 << 20  # bytes; config, tokenizer, file system blocks
 _ASK_AGAIN_S = 1.0
@@ -44,6 +51,26 @@ class Entry(msgspec.Struct, frozen=True):
 
     folder: Path
 
+    def lock_file(self, kind: str) -> Path:
+        """``lock``: held by who builds it; ``used``: shared by all who have looked it up."""
+        return self.folder.parent / LOCKS / f"{self.folder.name}.{kind}"
+
+    def hold(self) -> None:
+        """Keep it from being pruned as long as this process lives; waits for who prunes it now.
+
+        Does nothing where the cache cannot be written to: nobody prunes it there.
+        """
+        import fcntl
+
+        path = self.lock_file("used")
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            if path not in _IN_USE:
+                file = os.open(path, os.O_RDWR)
+                fcntl.flock(file, fcntl.LOCK_SH)
+                _IN_USE[path] = file
+
     @contextmanager
     def locked(self, timeout_s: float | None, on_wait: Callable[[], None]) -> Iterator[None]:
         """Hold the entry's lock; ``on_wait`` is called about once a second while another does.
@@ -52,9 +79,9 @@ class Entry(msgspec.Struct, frozen=True):
         """
         import filelock
 
-        locks = self.folder.parent / ".locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(locks / f"{self.folder.name}.lock")
+        path = self.lock_file("lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
         waited = 0.0
         while True:
             patience = _ASK_AGAIN_S if timeout_s is None else min(_ASK_AGAIN_S, timeout_s - waited)
@@ -80,7 +107,7 @@ class Entry(msgspec.Struct, frozen=True):
 
         Also removes what killed builders of this entry left behind. Call with the lock held.
         """
-        prefix = f".tmp-{self.folder.name}-"
+        prefix = f"{PARTIAL}{self.folder.name}-"
         for left_behind in self.folder.parent.glob(f"{prefix}*"):
             shutil.rmtree(left_behind, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.folder.parent))

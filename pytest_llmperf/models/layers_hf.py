@@ -38,6 +38,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 131_072,
     },
     "gpt2": _TIED,
+    "gpt_bigcode": _TIED,
     "gpt_oss": {"head_dim": 64, "sliding_window": 128},
     "mamba": _TIED,
     "mistral": {"sliding_window": 4096},
@@ -45,13 +46,15 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "qwen3": {"head_dim": 128},
     "qwen3_next": {"head_dim": 256},
 }
+_GPT2_NAMES: dict[str, tuple[str, ...]] = {
+    "hidden_size": ("n_embd",),
+    "num_hidden_layers": ("n_layer",),
+    "num_attention_heads": ("n_head",),
+    "max_position_embeddings": ("n_positions",),
+}
 _OWN_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
-    "gpt2": {
-        "hidden_size": ("n_embd",),
-        "num_hidden_layers": ("n_layer",),
-        "num_attention_heads": ("n_head",),
-        "max_position_embeddings": ("n_positions",),
-    },
+    "gpt2": _GPT2_NAMES,
+    "gpt_bigcode": _GPT2_NAMES,
     "bloom": {
         "hidden_size": ("hidden_size", "n_embed"),
         "num_hidden_layers": ("n_layer",),
@@ -168,7 +171,8 @@ def _latent(config: ModelConfig) -> list[Layer]:
     return [LatentAttention(config.count("kv_lora_rank"), rope, whole)] * _layer_count(config)
 
 
-def _falcon(config: ModelConfig) -> list[Layer]:
+def _multi_query(config: ModelConfig) -> list[Layer]:
+    """One head of keys for all, unless told otherwise; Falcon can have groups as well."""
     heads = _size(config, "num_attention_heads")
     length = _head_length(config, heads)
     grouped = config.flag("new_decoder_architecture", False)
@@ -278,11 +282,12 @@ MODEL_TYPES: dict[str, Callable[[ModelConfig], list[Layer]]] = {
     "bloom": _attention,
     "deepseek_v2": _latent,
     "deepseek_v3": _latent,
-    "falcon": _falcon,
+    "falcon": _multi_query,
     "gemma2": _attention,
     "gemma3": _attention,
     "gemma3_text": _attention,
     "gpt2": _attention,
+    "gpt_bigcode": _multi_query,
     "gpt_oss": _attention,
     "jamba": _jamba,
     "llama": _attention,

@@ -286,6 +286,7 @@ _FAMILIES: dict[str, Callable[[ModelConfig, Layers], Parameters]] = {
     "gemma2": _gemma,
     "gemma3_text": _gemma,
     "gpt2": _gpt2,
+    "gpt_bigcode": _gpt2,
     "gpt_oss": _gpt_oss,
     "jamba": _jamba,
     "mamba": _mamba,

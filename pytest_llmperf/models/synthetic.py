@@ -122,7 +122,10 @@ class SyntheticModel(msgspec.Struct, frozen=True):
         """Return a cached GGUF file of the same weights that can be quantized, if there is one."""
         for name in ("BF16", "F16", "F32"):
             same = msgspec.structs.replace(self, quantization=find_quantization(name))
-            found = describe_entry(same.entry(models), "gguf")
+            entry = same.entry(models)
+            if entry.folder.is_dir():
+                entry.hold()
+            found = describe_entry(entry, "gguf")
             if found is not None:
                 return Path(found.path)
         return None
@@ -152,6 +155,7 @@ def obtain(
     """
     began = time.monotonic()
     entry = model.entry(models)
+    entry.hold()
     found = describe_entry(entry, model.format)
     if found is not None:
         return found

@@ -42,3 +42,18 @@ def tiny(tmp_path: Path) -> ConfigWriter:
         return f"synthetic:{folder}/config.json"
 
     return write
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A cache: a model, a partial build of another, an environment and a tool."""
+    for folder in (
+        "models/llama-F16-0123456789ab",
+        "models/.tmp-phi-Q4_0-0123456789ab-x_y1",
+        "environments/vllm",
+        "llama-server/1",
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "file").write_bytes(b"x" * 10_000)
+    (tmp_path / "environments/vllm/.ready").touch()
+    return tmp_path

@@ -242,4 +242,4 @@ def test_other_model_types_are_refused_by_name() -> None:
     for value in (None, 3, ""):
         with pytest.raises(BrokenModelFile, match="field 'model_type' is"):
             layers_of_config(ModelConfig("here", TINY | {"model_type": value}))
-    assert len(MODEL_TYPES) == 22
+    assert len(MODEL_TYPES) == 23

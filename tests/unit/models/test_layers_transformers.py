@@ -155,6 +155,11 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("gemma3_text", WINDOW | {"head_dim": 24, "sliding_window_pattern": 3}),
     ("gemma3_text", WINDOW | {"attention_bias": True}),
     ("gpt2", {"n_embd": 64, "n_layer": 4, "n_head": 4, "n_positions": 256}),
+    ("gpt_bigcode", {"n_embd": 64, "n_layer": 4, "n_head": 4, "n_positions": 256}),
+    (
+        "gpt_bigcode",
+        {"n_embd": 64, "n_layer": 4, "n_head": 4, "n_positions": 256, "multi_query": False},
+    ),
     ("gpt_oss", WINDOW | MIXTURE | {"head_dim": 24}),
     ("jamba", JAMBA),
     ("jamba", JAMBA | {"mamba_proj_bias": True, "mamba_dt_rank": 7, "tie_word_embeddings": True}),
@@ -187,11 +192,22 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("qwen3_moe", EXPERTS | WINDOW | {"use_sliding_window": True}),
     ("qwen3_next", EXPERTS | DELTA | {"head_dim": 32}),
 ]
-OWN_NAMES = ("falcon", "gpt2", "bloom", "opt", "mamba")  # that do not take all common fields
+OWN_NAMES = (
+    "falcon",
+    "gpt2",
+    "gpt_bigcode",
+    "bloom",
+    "opt",
+    "mamba",
+)  # that do not take all common fields
 
 
 def fields(model_type: str, changes: dict[str, Any]) -> dict[str, Any]:
-    taken = ("vocab_size", "pad_token_id") if model_type == "gpt2" else tuple(BASE)
+    taken = (
+        ("vocab_size", "pad_token_id")
+        if model_type.startswith("gpt") and model_type in OWN_NAMES
+        else tuple(BASE)
+    )
     if model_type in OWN_NAMES:
         taken = tuple(
             name for name in taken if name not in ("intermediate_size", "num_key_value_heads")
