@@ -13,7 +13,19 @@ from typing import NoReturn
 
 from pytest_llmperf.cli.answer import TOOL_FAILED, USAGE, complain
 
-COMMANDS = ("doctor", "plan", "run", "compare", "baseline", "history", "selftest")
+COMMANDS = (
+    "doctor",
+    "plan",
+    "run",
+    "compare",
+    "reference",
+    "baseline",
+    "history",
+    "report",
+    "tradeoff",
+    "cache",
+    "selftest",
+)
 READER_LEFT = 128 + 13
 """As of a program that SIGPIPE ended: whoever read its output has seen enough."""
 

@@ -22,6 +22,7 @@ from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.measure import Measurement
+from pytest_llmperf.measure.reading import SHIPPED, find_text
 from pytest_llmperf.models import ModelSpec
 from pytest_llmperf.report.comparison import comparison_line
 from pytest_llmperf.report.result import Comparison
@@ -51,6 +52,14 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--min-speedup", type=float, metavar="X", help="A is X times as fast")
     parser.add_argument("--max-slowdown", metavar="SHARE", help="A is at most so much slower: 5%%")
     parser.add_argument("--max-memory-ratio", type=float, metavar="X")
+    parser.add_argument(
+        "--max-perplexity-increase",
+        metavar="SHARE",
+        help="A's perplexity is so much above B's: 2%%",
+    )
+    parser.add_argument(
+        "--text", metavar="FILE", help=f"what both read, to tell perplexity ({SHIPPED})"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -70,7 +79,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> Comparison:
-    demands = read_demands(options.min_speedup, options.max_slowdown, options.max_memory_ratio)
+    demands = read_demands(
+        options.min_speedup,
+        options.max_slowdown,
+        options.max_memory_ratio,
+        options.max_perplexity_increase,
+    )
+    read = options.text
+    if read is None and demands.max_perplexity_increase is not None:
+        read = SHIPPED
+    if read is not None:
+        find_text(read)
     workload, plan = workload_of(options), plan_of(options)
     text = options.a.partition(",")[0] + options.b if options.b[:1] == "," else options.b
     text = text.rstrip(",")
@@ -84,7 +103,14 @@ def _compare(options: argparse.Namespace) -> Comparison:
 
         def measure_arm(arm: Arm, pair: int) -> Measurement:
             what = f"pair {pair + 1}, {arm.upper()}"
-            return bench.measure(arms[arm], workload, plan, invocation=pair, what=what)
+            return bench.measure(
+                arms[arm],
+                workload,
+                plan,
+                invocation=pair,
+                what=what,
+                text=read if pair == 0 else None,
+            )
 
         return compare(measure_arm, "compare", labels, options.metric, demands)
 

@@ -19,10 +19,8 @@ if TYPE_CHECKING:  # what decides is imported by the command itself: others need
     from pytest_llmperf.fit.wanted import Term
     from pytest_llmperf.hardware.calibration import Calibration
 
-_GIB = 1 << 30
 _GB = 10**9
 _CONTEXTS = (2048, 8192, 32768)
-_PROMPT_TOKENS = 512
 _MISSED = 1
 
 
@@ -115,15 +113,14 @@ def _run(options: argparse.Namespace) -> int:
 
 def _loads(subject: Subject, options: argparse.Namespace) -> list[Load]:
     """The asked contexts; without any, the usual ones as far as the model was made for them."""
-    from pytest_llmperf.fit.load import Load
+    from pytest_llmperf.fit.planning import load_of
 
     longest = subject.max_context
     contexts = options.context or [each for each in _CONTEXTS if not longest or each <= longest]
     return [
-        Load(
-            context_tokens=each,
-            prompt_tokens=min(_PROMPT_TOKENS, each),
-            sequences=options.sequences,
+        load_of(
+            each,
+            options.sequences,
             cache_type=options.cache_type,
             flash_attention=not options.no_flash_attention,
         )
@@ -133,7 +130,7 @@ def _loads(subject: Subject, options: argparse.Namespace) -> list[Load]:
 
 def _room(options: argparse.Namespace) -> Room:
     """The stated memory, a device by name, or this machine. Raises ValueError."""
-    from pytest_llmperf.fit.room import Limits, Room, room_of
+    from pytest_llmperf.fit.room import room_of, stated_room
 
     stated = bool(options.vram or options.ram)
     if options.device:
@@ -144,14 +141,8 @@ def _room(options: argparse.Namespace) -> Room:
         if options.bandwidth:
             raise ValueError("--bandwidth is that of stated memory: give --vram or --ram too.")
         return _here()
-    limits = Limits(bandwidth=options.bandwidth * _GB if options.bandwidth else None)
-    return Room(
-        name="stated",
-        ram=round(options.ram * _GIB) if options.ram else None,
-        vram=tuple(round(each * _GIB) for each in options.vram or ()),
-        cpu_limits=Limits() if options.vram else limits,
-        gpu_limits=limits if options.vram else Limits(),
-    )
+    bandwidth = options.bandwidth * _GB if options.bandwidth else None
+    return stated_room(options.ram, options.vram or (), bandwidth_bytes_per_s=bandwidth)
 
 
 def _here() -> Room:

@@ -20,6 +20,9 @@ from pytest_llmperf.gate.budget import BadLimit
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.lease import LeaseError, cpu_lease
 from pytest_llmperf.measure import Instruments, Measurement, Plan, Workload, measure
+from pytest_llmperf.measure.assessing import assess
+from pytest_llmperf.measure.reading import BadText, TextRequest
+from pytest_llmperf.measure.stored_reference import Head, store
 from pytest_llmperf.models import ModelError, ModelSpec, ModelUnavailable
 from pytest_llmperf.models.hub import find_snapshot
 from pytest_llmperf.worker.errors import EngineNotInstalled, EngineRefusal, WorkerError
@@ -27,7 +30,7 @@ from pytest_llmperf.worker.loading import Loading, choose, prepare
 from pytest_llmperf.worker.pool import WorkerPool
 
 _ABSENT = (ModelUnavailable, EngineNotInstalled, DoesNotFit)
-_REFUSED = (ValueError, BackendError, BadLimit, EngineRefusal, ModelError)
+_REFUSED = (ValueError, BackendError, BadLimit, EngineRefusal, ModelError, BadText)
 _BROKEN = (WorkerError, LeaseError, Undead, BaselineError)
 TROUBLES = (*_ABSENT, *_REFUSED, *_BROKEN)
 """What a user is told in one message."""
@@ -102,7 +105,7 @@ class Workbench(contextlib.AbstractContextManager["Workbench"]):
                 progress=lambda stage, part: self.say(f"{stage} {part:.0%}"),
             )
 
-    def measure(
+    def measure(  # noqa: PLR0913 - the last three are for some commands only
         self,
         loading: Loading,
         workload: Workload,
@@ -111,10 +114,12 @@ class Workbench(contextlib.AbstractContextManager["Workbench"]):
         invocation: int = 0,
         what: str = "",
         name: str = "",
+        text: str | None = None,
     ) -> Measurement:
         """In a worker of its own. Others may measure on this machine before the next one.
 
-        ``what`` is shown meanwhile. Raises WorkerError, LeaseError.
+        ``what`` is shown meanwhile; ``text`` is read afterwards. Raises WorkerError, LeaseError,
+        BadText.
         """
         told = f"{what}: " if what else ""
         with self._turn(told):
@@ -122,7 +127,7 @@ class Workbench(contextlib.AbstractContextManager["Workbench"]):
                 self.say(f"{told}load")
                 model = self._pool.fresh(loading, invocation, lambda phase: self.say(told + phase))
                 self.workers += 1
-                return measure(
+                seen = measure(
                     model,
                     workload,
                     plan,
@@ -130,6 +135,18 @@ class Workbench(contextlib.AbstractContextManager["Workbench"]):
                     name=name,
                     progress=lambda sample: self.say(told + sample),
                 )
+                if text is None or seen.invalid is not None:
+                    return seen
+                say = lambda window: self.say(told + window)  # noqa: E731 - as above
+                return assess(model, None, seen, TextRequest(text), plan.timeout_s, say)
+            finally:
+                self._pool.close()
+
+    def store(self, loading: Loading, text: TextRequest, target: Path, timeout_s: float) -> Head:
+        """Keep what a model says of a text. Raises LeaseError, and as :func:`store`."""
+        with self._turn(""):
+            try:
+                return store(self._pool.load(loading, self.say), text, target, timeout_s, self.say)
             finally:
                 self._pool.close()
 
@@ -142,11 +159,11 @@ class Workbench(contextlib.AbstractContextManager["Workbench"]):
 
 
 def default_backend(source: str) -> str:
-    """The backend that loads these files; for a synthetic model the first that is installed.
+    """The backend that loads these files; for one that is made here the first that is installed.
 
     Raises ModelUnavailable, and InvalidSource, for a model of the hub.
     """
-    if source.startswith("synthetic:"):
+    if ModelSpec(source).is_synthetic:
         installed = installed_version(find_backend("llama-cpp")) is not None
         return "llama-cpp" if installed else "transformers"
     path = find_snapshot(source) if source.startswith("hf:") else Path(source).expanduser()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from pytest_llmperf.gate.metric import BY_NAME
@@ -34,14 +35,25 @@ def comparison_line(compared: Comparison, test: str = "") -> str:
 
 
 def _certainty(compared: Comparison) -> str:
-    """``1.38–1.46 by 4 pairs; memory 0.61 ×``."""
+    """``1.38–1.46 by 4 pairs; memory 0.61 ×; perplexity 1.012 ×, 1.008–1.016``."""
     assert compared.low is not None
     assert compared.high is not None
-    beside = f"; memory {compared.memory_ratio:.2f} ×" if compared.memory_ratio is not None else ""
-    if compared.perplexity_ratio is not None:
-        beside += f"; perplexity {compared.perplexity_ratio:.4g} ×"
     between = f"{words.number(compared.low)}–{words.number(compared.high)}"
-    return f"{between} by {compared.pairs} pair{'' if compared.pairs == 1 else 's'}{beside}"
+    pairs = f"{between} by {compared.pairs} pair{'' if compared.pairs == 1 else 's'}"
+    memory = f"memory {compared.memory_ratio:.2f} ×" if compared.memory_ratio is not None else ""
+    return "; ".join(filter(None, (pairs, memory, _perplexity(compared))))
+
+
+def _perplexity(compared: Comparison) -> str:
+    """The ratio with its interval, or why there is none where no limit says so."""
+    unknown, ratio = compared.perplexity_unknown, compared.perplexity_ratio
+    if unknown and not any(unknown in check.reason for check in compared.checks):
+        return f"no ratio of perplexity: {unknown}"
+    if ratio is None:
+        return ""
+    low, high = compared.perplexity_low, compared.perplexity_high
+    is_sure = low is not None and high is not None and high < math.inf
+    return f"perplexity {ratio:.4g} ×{f', {low:.4g}–{high:.4g}' if is_sure else ''}"
 
 
 def comparison_text(

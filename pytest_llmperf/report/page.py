@@ -19,7 +19,7 @@ _NAME = 14
 _NUMBER = 9
 _TEXT = _NAME + _NUMBER + 8
 """Column at which the words beside a number begin."""
-_SPEEDS = ("decode_tps", "prefill_tps")
+_SPEEDS = ("decode_tps", "prefill_tps", "queue_tps", "step_tokens")
 _LATENCIES = ("ttft", "itl", "icl", "tpot", "e2e")
 _PERCENTILES = ("p50", "p90", "p95", "p99")
 _PARTS = (
@@ -86,6 +86,9 @@ def _speed(measurement: Measurement) -> Iterator[str]:
         yield _number(label, words.number(seen.median), seen.unit, words.spread(seen))
     loaded = measurement.metrics["load"]
     yield _number("load", words.number(loaded.median), loaded.unit, loaded.how)
+    compile_s = measurement.engine.compile_s
+    if compile_s is not None:
+        yield _number("compile", words.number(compile_s), "s", "of the load")
 
 
 def _latency(measurement: Measurement) -> Iterator[str]:

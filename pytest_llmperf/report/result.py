@@ -21,6 +21,8 @@ from pytest_llmperf.measure import Measurement
 FORMAT = "pytest-llmperf-result"
 VERSION = 2
 
+Parameter = int | float | str | bool | None
+
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     """One budget against one measurement, in the metric's unit."""
@@ -76,8 +78,16 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     pairs: int
     memory_ratio: float | None
     """A's share of B's memory."""
+    memory_low: float | None = None
+    memory_high: float | None = None
+    """Ends of its interval of 95 %, by the pairs."""
     perplexity_ratio: float | None = None
-    """A's share of B's perplexity; None: they read no text."""
+    """A's share of B's perplexity; None: they read no text, or not the same."""
+    perplexity_low: float | None = None
+    perplexity_high: float | None = None
+    """Ends of its interval of 95 %, by the windows that both read; 0 and none of a single one."""
+    perplexity_unknown: str | None = None
+    """Why arms that read a text have no ratio of perplexity."""
     verdict: Verdict | None
     """None: there was no limit."""
     checks: list[RatioCheck]
@@ -86,13 +96,29 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     b: list[Measurement]
 
 
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """What a test of an acceptance suite is about."""
+
+    text: str
+    instead: str = ""
+    """What is true, where the claim is not and the test shows so."""
+
+
 class JudgedTest(msgspec.Struct, frozen=True, kw_only=True):
-    """One test that uses llmperf's fixtures."""
+    """One test that uses llmperf's fixtures, or that stands for a claim."""
 
     test: str
     """Its pytest node id."""
+    line: int | None = None
+    """On which it begins in its file, the first being 1; None: not known."""
     outcome: str
     """pytest's own: passed, failed, skipped, error."""
+    parameters: dict[str, Parameter] = {}
+    """What it was parametrized with; a value that is neither number nor text by its ``repr``."""
+    claim: Claim | None = None
+    """Of an acceptance suite."""
+    told: dict[str, str] = {}
+    """What it recorded by ``record_property``."""
     verdict: Verdict | None
     """The worst of its measurements; None when nothing was measured."""
     measurements: list[JudgedMeasurement]

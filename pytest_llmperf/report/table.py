@@ -17,6 +17,7 @@ from pytest_llmperf.report.result import CheckResult, JudgedMeasurement, JudgedT
 
 _SHOWN = (("decode_tps", "decode\ntok/s"), ("prefill_tps", "prefill\ntok/s"),
           ("ttft", "first\ntoken ms"), ("load", "load\ns"), ("ram", "RAM\nGiB"))  # fmt: skip
+_OF_QUEUES = ("queue_tps", "step_tokens")
 _LEAST_WIDTH = 80
 _COLUMN = 8
 """Longest limit, sign included, that goes beneath its number."""
@@ -63,7 +64,7 @@ def _cells(test: JudgedTest, judged: JudgedMeasurement) -> list[str]:
         name += f" · {measurement.name}"
     who = f"{measurement.backend} {words.model(measurement)}"
     cells = [
-        _plain(name) + f"\n[dim]{_plain(who)}[/dim]" + _other_budgets(judged) + _quality(judged)
+        _plain(name) + f"\n[dim]{_plain(who)}[/dim]" + _other_budgets(judged) + _beside(judged)
     ]
     cells += [_number_cell(judged, metric) for metric, _ in _SHOWN]
     style = _STYLE.get(judged.verdict, "bold red")
@@ -99,13 +100,13 @@ def _other_budgets(judged: JudgedMeasurement) -> str:
     return "".join(f"\n{line}" for line in lines)
 
 
-def _quality(judged: JudgedMeasurement) -> str:
-    """What a text told, where no budget says it already."""
+def _beside(judged: JudgedMeasurement) -> str:
+    """What a text told, and a queue, where no budget says it already."""
     limited = {check.metric for check in judged.checks}
     told = [
-        f"\n[dim]{BY_NAME[name].label} {words.number(quantity.median)}[/dim]"
+        f"\n[dim]{BY_NAME[name].label} {words.number(quantity.median)} {quantity.unit}[/dim]"
         for name, quantity in judged.measurement.metrics.items()
-        if BY_NAME[name].of_output and name not in limited
+        if (BY_NAME[name].of_output or name in _OF_QUEUES) and name not in limited
     ]
     return "".join(told)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import textwrap
 from collections import Counter
+from pathlib import Path
 
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.measure import Measurement, Quantity
+from pytest_llmperf.measure.reading import SHIPPED
+from pytest_llmperf.measure.workload import RANDOM
 
 _WIDTH = 80
 
@@ -97,7 +100,12 @@ def workload(measurement: Measurement) -> str:
     asked = measurement.workload
     batch = f"{asked.batch} × " if asked.batch > 1 else ""
     depth = f" at depth {asked.depth}" if asked.depth else ""
-    return f"{batch}{asked.prompt_tokens}+{asked.new_tokens} tokens{depth}"
+    text = "" if asked.prompts == RANDOM else f" of {_text(asked.prompts)}"
+    return f"{batch}{asked.prompt_tokens}+{asked.new} tokens{text}{depth}"
+
+
+def _text(prompts: str) -> str:
+    return "text" if prompts == SHIPPED else Path(prompts).name
 
 
 def machine(hardware: Hardware) -> str:

@@ -59,6 +59,25 @@ def test_a_limit_is_the_exit_code(
     assert f"  min_speedup={limit}: {said}" in capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.parametrize(("most", "code"), [("1%", 1), ("50%", 0)])
+def test_perplexity_is_a_limit(
+    most: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A's model is sure of what does not come."""
+    (tmp_path / "mine.txt").write_text("z" * 640)
+    arms = ("fake:model,n_ctx=64,sharpness=9", ",n_ctx=64,sharpness=0")
+    asked = (f"--max-perplexity-increase={most}", f"--text={tmp_path / 'mine.txt'}")
+    assert compare(*arms, *asked) == code
+    said = unfolded(capsys.readouterr().out)
+    assert "perplexity 1.253 ×" in said
+    assert f"max_perplexity_increase={float(most[:-1]) / 100:g}: " in said
+
+
+def test_a_text_without_a_limit_is_only_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare("fake:model,n_ctx=64", ",n_ctx=64,sharpness=0", "--text=shipped") == 0
+    assert "perplexity 0." in unfolded(capsys.readouterr().out)
+
+
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert compare("fake:model", ",decode_tps=200", "--json") == 0
     told = json.loads(capsys.readouterr().out)
@@ -83,6 +102,9 @@ def test_another_python_loads_b(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["fake:model,speed=3", ","], 2, "speed"),
         (["fake:model", ",", "--arm-python=/no/python"], 2, "there is no such file"),
         (["fake:model", ",", "--max-slowdown=much"], 2, "max_slowdown must read like"),
+        (["fake:model", ",", "--max-memory-ratio=0"], 2, "max_memory_ratio must be a number"),
+        (["fake:model", ",", "--max-perplexity-increase=200%"], 2, 'is a share such as "5%"'),
+        (["fake:model", ",", "--text=/no/text"], 2, "text '/no/text': no such file"),
         (["fake:model", ",missing_tokens=1"], 1, ""),
         (["fake:model", ",disaster=sigkill"], 4, "killed by SIGKILL"),
     ],

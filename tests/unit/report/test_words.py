@@ -75,11 +75,17 @@ def test_models(source: str, quantization: str | None, text: str) -> None:
     assert words.model(seen) == text
 
 
-def test_the_workload() -> None:
-    workload = Workload(prompt_tokens=16, new_tokens=8)
-    assert words.workload(msgspec.structs.replace(measurement(), workload=workload)) == (
-        "16+8 tokens"
-    )
+@pytest.mark.parametrize(
+    ("prompts", "text"),
+    [
+        ("random", "16+8 tokens"),
+        ("shipped", "16+8 tokens of text"),
+        ("/home/me/prose.txt", "16+8 tokens of prose.txt"),
+    ],
+)
+def test_the_workload(prompts: str, text: str) -> None:
+    workload = Workload(prompt_tokens=16, new_tokens=8, prompts=prompts)
+    assert words.workload(msgspec.structs.replace(measurement(), workload=workload)) == text
 
 
 def test_a_machine_without_gpu(tmp_path: Path) -> None:

@@ -1,0 +1,164 @@
+"""What does the page of a GitHub job say? The verdict first, then numbers, then what is missing.
+
+GitHub drops a step's summary as a whole when it is larger than 1 MiB, with what other tools of the
+step have written (docs.github.com, "Workflow commands", adding a job summary). So the worst come
+first, and what has no room is counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.report import words
+from pytest_llmperf.report.comparison import comparison_line
+from pytest_llmperf.report.markdown import escaped, table
+from pytest_llmperf.report.merged import Machine
+from pytest_llmperf.report.result import JudgedMeasurement, JudgedTest
+
+MOST_BYTES = 1 << 20
+_SHOWN = ("decode_tps", "prefill_tps", "queue_tps", "ttft", "ram", "vram")
+_WORDS = {
+    Verdict.INVALID: "invalid",
+    Verdict.OVER_BUDGET: "over budget",
+    Verdict.REGRESSED: "regressed",
+    Verdict.INCONCLUSIVE: "inconclusive",
+    Verdict.NO_BASELINE: "without baseline",
+    Verdict.IMPROVED: "improved",
+    Verdict.PASSED: "passed",
+}
+"""The worst first."""
+_ORDER = list(_WORDS)
+_CLOSING = "… and {} more lines, for which a summary has no room: they are in the JSON of the run."
+
+
+def summary(machines: Sequence[Machine], room_bytes: int = MOST_BYTES) -> str:
+    """Markdown of at most ``room_bytes``; empty if not even the verdict has room."""
+    lines = [f"## llmperf: {headline(machines)}", ""]
+    for machine in machines:
+        lines += _machine(machine)
+    return _within(lines, room_bytes)
+
+
+def headline(machines: Sequence[Machine]) -> str:
+    """``2 of 14 tests red: 1 over budget, 1 regressed, 12 passed``."""
+    tests = [test for machine in machines for test in machine.tests]
+    red = sum(len(machine.red) for machine in machines)
+    verdicts = sum((machine.verdicts for machine in machines), Counter[Verdict]())
+    told = [f"{verdicts[each]} {word}" for each, word in _WORDS.items() if verdicts[each]]
+    skipped = sum(each.outcome == "skipped" for each in tests)
+    otherwise = sum(len(machine.failed_otherwise) for machine in machines)
+    told += [f"{otherwise} failed otherwise"] * bool(otherwise)
+    told += [f"{skipped} skipped"] * bool(skipped)
+    count = f"{red} of {len(tests)} test{'' if len(tests) == 1 else 's'} red"
+    return ": ".join(filter(None, (count if red else "green", ", ".join(told))))
+
+
+def _machine(machine: Machine) -> list[str]:
+    date = machine.created[:10]
+    where = f"{words.machine(machine.hardware)} · {date} · {', '.join(machine.llmperf)}"
+    parts = [f"### {escaped(where)}", "", *_failed_otherwise(machine.failed_otherwise)]
+    parts += [*_measured(machine.tests), *_compared(machine.tests)]
+    shifts = [f"suite: {each.reason}" for each in machine.suite_shifts if each.reason]
+    notes = [f"note: {each}" for each in machine.notes]
+    return [*parts, *_skipped(machine.tests), *_listed([*shifts, *notes])]
+
+
+def _measured(tests: Sequence[JudgedTest]) -> list[str]:
+    """Every measurement, the worst first."""
+    told = [(test, judged) for test in tests for judged in test.measurements]
+    if not told:
+        return []
+    told.sort(key=lambda each: _ORDER.index(each[1].verdict))
+    shown = [name for name in _SHOWN if any(name in each.measurement.metrics for _, each in told)]
+    head = ["verdict", "test", "why", *(f"{BY_NAME[name].label}, {_unit(name)}" for name in shown)]
+    rows = [
+        [
+            f"**{judged.verdict}**",
+            escaped(_title(test, judged)),
+            escaped(_why(test, judged)),
+            *(_number(judged, name) for name in shown),
+        ]
+        for test, judged in told
+    ]
+    return [*table(head, rows, numbers=len(shown)), ""]
+
+
+def _unit(name: str) -> str:
+    return BY_NAME[name].unit
+
+
+def _title(test: JudgedTest, judged: JudgedMeasurement) -> str:
+    seen = judged.measurement
+    name = f" · {seen.name}" if len(test.measurements) > 1 else ""
+    return f"{test.test}{name} ({seen.backend} {words.model(seen)})"
+
+
+def _why(test: JudgedTest, judged: JudgedMeasurement) -> str:
+    if judged.verdict.fails(strict=False):
+        return test.reason or "; ".join(judged.reasons)
+    return "; ".join(judged.reasons) if judged.verdict is Verdict.INCONCLUSIVE else ""
+
+
+def _number(judged: JudgedMeasurement, name: str) -> str:
+    """The value, and its change against the baseline where there is one."""
+    quantity = judged.measurement.metrics.get(name)
+    if quantity is None:
+        return "–"
+    gated = [pair for pair in judged.pairs if pair.key.metric == name and pair.is_gated]
+    values = [pair.value for pair in gated if len(pair.looks) > 1]
+    text = words.number(values[0] if values else quantity.median)
+    changes = [words.change(pair.change) for pair in gated if pair.change is not None]
+    return f"{text} ({changes[0]})" if changes else text
+
+
+def _compared(tests: Sequence[JudgedTest]) -> list[str]:
+    told = [(test, each) for test in tests for each in test.comparisons]
+    if not told:
+        return []
+    rows = [
+        [
+            f"**{compared.verdict or '–'}**",
+            escaped(test.test),
+            escaped(comparison_line(compared)),
+        ]
+        for test, compared in told
+    ]
+    return [*table(["verdict", "test", "A against B"], rows), ""]
+
+
+def _failed_otherwise(tests: Sequence[JudgedTest]) -> list[str]:
+    """By an assertion of their own, or before anything was measured."""
+    rows = [[escaped(each.test), escaped(each.reason or "no reason given")] for each in tests]
+    return [*table(["failed otherwise", "why"], rows), ""] if rows else []
+
+
+def _skipped(tests: Sequence[JudgedTest]) -> list[str]:
+    reasons = Counter(
+        each.reason or "no reason given" for each in tests if each.outcome == "skipped"
+    )
+    rows = [[escaped(reason), str(count)] for reason, count in reasons.most_common()]
+    return [*table(["skipped, because", "tests"], rows, numbers=1), ""] if rows else []
+
+
+def _listed(texts: Sequence[str]) -> list[str]:
+    return [*(f"- {escaped(each)}" for each in texts), ""] if texts else []
+
+
+def _within(lines: Sequence[str], room_bytes: int) -> str:
+    """As many lines as there is room for, and how many there was none for."""
+    whole = "\n".join(lines) + "\n"
+    if len(whole.encode()) <= room_bytes:
+        return whole
+    closing = f"\n{_CLOSING.format(len(lines))}\n"
+    left, kept = room_bytes - len(closing.encode()), 0
+    for line in lines:
+        left -= len(line.encode()) + 1
+        if left < 0:
+            break
+        kept += 1
+    if not kept:
+        return ""
+    return "\n".join(lines[:kept]) + "\n\n" + _CLOSING.format(len(lines) - kept) + "\n"

@@ -1,0 +1,89 @@
+"""What do several results say together: shards of one run, and runs of several machines?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_llmperf.gate.suite import SuiteShift
+from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.report.result import JudgedTest, RunResult
+
+
+class Overlap(Exception):
+    """Two results of one machine hold the same test; the message names it and both."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Everything that was measured on machines of one fingerprint."""
+
+    hardware: Hardware
+    created: str
+    """Of the latest result; UTC, ISO 8601."""
+    llmperf: tuple[str, ...]
+    """The versions of pytest-llmperf."""
+    strict: bool
+    """Whether any of its runs was."""
+    tests: list[JudgedTest]
+    suite_shifts: list[SuiteShift]
+    notes: list[str]
+
+    @property
+    def red(self) -> list[JudgedTest]:
+        """Tests that failed, or could not be run."""
+        return [each for each in self.tests if each.outcome in {"failed", "error"}]
+
+    @property
+    def failed_otherwise(self) -> list[JudgedTest]:
+        """Red tests whose verdict is not what made them so: an assertion did, or an error."""
+        return [
+            each
+            for each in self.red
+            if each.verdict is None or not each.verdict.fails(strict=self.strict)
+        ]
+
+    @property
+    def verdicts(self) -> Counter[Verdict]:
+        """Of every test that has one, and did not fail otherwise."""
+        left_out = self.failed_otherwise
+        tests = [each for each in self.tests if each not in left_out]
+        return Counter(each.verdict for each in tests if each.verdict is not None)
+
+
+def merge(results: Mapping[str, RunResult]) -> list[Machine]:
+    """By fingerprint, in the order of their first result. ``results``: by what each is called.
+
+    Raises Overlap.
+    """
+    groups: dict[str, dict[str, RunResult]] = {}
+    for name, result in results.items():
+        groups.setdefault(result.hardware.fingerprint, {})[name] = result
+    return [_machine(group) for group in groups.values()]
+
+
+def _machine(group: Mapping[str, RunResult]) -> Machine:
+    _refuse_overlap(group)
+    results: Sequence[RunResult] = list(group.values())
+    return Machine(
+        hardware=results[0].hardware,
+        created=max(each.created for each in results),
+        llmperf=tuple(dict.fromkeys(each.llmperf for each in results)),
+        strict=any(each.strict for each in results),
+        tests=[test for each in results for test in each.tests],
+        suite_shifts=[shift for each in results for shift in each.suite_shifts],
+        notes=[note for each in results for note in each.notes],
+    )
+
+
+def _refuse_overlap(group: Mapping[str, RunResult]) -> None:
+    seen: dict[str, str] = {}
+    for name, result in group.items():
+        for test in result.tests:
+            if seen.setdefault(test.test, name) != name:
+                raise Overlap(
+                    f"{test.test} is in {seen[test.test]} and in {name}, of the same machine: "
+                    "give the shards of one run, or results of several machines"
+                )

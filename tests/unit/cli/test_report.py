@@ -1,0 +1,132 @@
+"""Does `pytest-llmperf report` tell of the files it is given, and GitHub what it can take?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pytest_llmperf.cli import main
+from pytest_llmperf.cli.report import SUMMARY
+from pytest_llmperf.report.github_summary import MOST_BYTES
+from pytest_llmperf.report.result import write_json
+from tests.unit.report.test_github_summary import OVER, PASSED
+from tests.unit.report.test_result import one_test, run_result
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Path:
+    """A run with a red test and a green one."""
+    red = one_test(OVER, test="tests/a.py::red", outcome="failed", reason="perf budget broken")
+    green = one_test(PASSED, test="tests/a.py::green")
+    run = msgspec.structs.replace(run_result(tmp_path / "machine"), tests=[red, green], notes=[])
+    write_json(run, tmp_path / "a.json")
+    return tmp_path / "a.json"
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a job's summary."""
+    monkeypatch.setenv(SUMMARY, str(tmp_path / "summary.md"))
+    return tmp_path / "summary.md"
+
+
+def test_a_terminal_shows_the_table(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(result)]) == 0
+    said = capsys.readouterr().out
+    assert "OVER_BUDGET" in said
+    assert "2 measurements, 2 budgets judged: 1 passed, 1 over budget" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_two_machines_are_told_apart_and_together(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = json.loads(result.read_text())
+    other["hardware"]["fingerprint"] = "there"
+    (tmp_path / "b.json").write_text(json.dumps(other))
+    assert main(["report", str(result), str(tmp_path / "b.json")]) == 0
+    said = capsys.readouterr().out
+    assert "together: 2 of 4 tests red: 2 over budget, 2 passed" in said
+
+
+def test_github_gets_a_summary_and_annotations(
+    result: Path, page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page.write_text("of others\n")
+    assert main(["report", str(result), "--github"]) == 0
+    told = page.read_text()
+    assert told.startswith("of others\n## llmperf: 1 of 2 tests red: 1 over budget, 1 passed")
+    assert capsys.readouterr().out == (
+        "::error file=tests/a.py,title=llmperf%3A OVER_BUDGET::red: perf budget broken\n"
+    )
+
+
+def test_without_a_job_the_summary_is_printed(
+    result: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(SUMMARY, raising=False)
+    assert main(["report", str(result), "--github"]) == 0
+    assert "## llmperf: 1 of 2 tests red" in capsys.readouterr().out
+
+
+def test_a_summary_that_is_nearly_full_says_so(
+    result: Path, page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page.write_text("x" * (MOST_BYTES - 50))
+    assert main(["report", str(result), "--github"]) == 4
+    assert f"holds {MOST_BYTES - 50} bytes of the {MOST_BYTES}" in flat(capsys)
+    assert page.stat().st_size == MOST_BYTES - 50
+
+
+def test_a_summary_that_cannot_be_written_says_so(
+    result: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(SUMMARY, str(tmp_path))
+    assert main(["report", str(result), "--github"]) == 4
+    told = capsys.readouterr()
+    assert "::error file=tests/a.py" in told.out, "annotations come all the same"
+    assert "::warning title=llmperf::no summary: " in told.out
+    assert f"{SUMMARY}=" in told.err
+
+
+@pytest.mark.parametrize(
+    ("content", "exit_code", "why"),
+    [
+        (b"{", 4, "no result of --llmperf-json"),
+        (b'{"format": "pytest-llmperf-result", "version": 99}', 4, "this release reads"),
+        (None, 4, "cannot be read: No such file"),
+    ],
+)
+def test_what_is_no_result_is_named(
+    content: bytes | None,
+    exit_code: int,
+    why: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "other.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert main(["report", str(path)]) == exit_code
+    assert why in flat(capsys)
+
+
+def test_results_that_overlap_are_refused(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "copy.json").write_bytes(result.read_bytes())
+    assert main(["report", str(result), str(tmp_path / "copy.json")]) == 2
+    assert "tests/a.py::red is in" in flat(capsys)
+    assert main(["report", str(result), str(result)]) == 2
+    assert "a file is given twice" in flat(capsys)
+
+
+def flat(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was complained about, without folds."""
+    return " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,91 @@
+"""Does a job's page say the verdict first, everything once, and no more than there is room for?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pytest_llmperf.report.github_summary import MOST_BYTES, headline, summary
+from pytest_llmperf.report.merged import Machine, merge
+from pytest_llmperf.report.result import JudgedTest
+from tests.unit.gate.test_contract import measurement
+from tests.unit.report.test_result import judge_it, one_test, run_result
+
+PASSED = judge_it(measurement(decode_tps=30, ram=1.5), min_tps=20)
+OVER = judge_it(measurement(decode_tps=19), min_tps=20)
+OPEN = judge_it(measurement(decode_tps=30), max_vram_gb=6)
+
+
+def machines(root: Path, *tests: JudgedTest) -> list[Machine]:
+    result = msgspec.structs.replace(run_result(root), tests=list(tests), notes=[])
+    return merge({"a.json": result})
+
+
+def test_the_verdict_comes_first(tmp_path: Path) -> None:
+    red = one_test(OVER, outcome="failed", reason="perf budget broken: decode 19 < min_tps=20")
+    broken = one_test(test="t.py::broken", outcome="error", reason="KeyError: 'x'")
+    skipped = one_test(test="t.py::gpu", outcome="skipped", reason="needs a GPU, has none")
+    told = summary(machines(tmp_path, one_test(PASSED), red, broken, skipped))
+    first = told.splitlines()[0]
+    assert first == (
+        "## llmperf: 2 of 4 tests red: 1 over budget, 1 passed, 1 failed otherwise, 1 skipped"
+    )
+    rows = [line for line in told.splitlines() if line.startswith("| **")]
+    assert [row.split("**")[1] for row in rows] == ["OVER_BUDGET", "PASSED"], "the worst first"
+    assert r"perf budget broken: decode 19 &lt; min\_tps=20" in rows[0]
+    assert "| 19.0 |" in rows[0]
+    assert "| t.py::broken | KeyError: 'x' |" in told
+    assert "| needs a GPU, has none | 1 |" in told
+
+
+def test_green_is_green(tmp_path: Path) -> None:
+    assert headline(machines(tmp_path, one_test(PASSED))) == "green: 1 passed"
+    assert headline(machines(tmp_path)) == "green"
+
+
+def test_what_is_open_says_why(tmp_path: Path) -> None:
+    told = summary(machines(tmp_path, one_test(OPEN)))
+    assert "1 inconclusive" in told.splitlines()[0]
+    assert r"max\_vram\_gb=6: vram was not measured" in told
+
+
+def test_a_column_without_a_number_is_left_out(tmp_path: Path) -> None:
+    told = summary(machines(tmp_path, one_test(PASSED)))
+    assert "decode, tok/s" in told
+    assert "RAM, GiB" in told
+    assert "first token" not in told
+
+
+@pytest.mark.parametrize("room", [600, 5000, MOST_BYTES])
+def test_it_stays_within_the_room(room: int, tmp_path: Path) -> None:
+    name = "test_" + "é" * 200
+    tests = [one_test(PASSED, test=f"t.py::{name}[{number}]") for number in range(4000)]
+    told = summary(machines(tmp_path, *tests), room)
+    assert len(told.encode()) <= room
+    assert told.startswith("## llmperf: green: 4000 passed")
+    assert "more lines, for which a summary has no room" in told.splitlines()[-1]
+
+
+def test_no_room_is_no_summary(tmp_path: Path) -> None:
+    assert summary(machines(tmp_path, one_test(PASSED)), 100) == ""
+    assert summary(machines(tmp_path, one_test(PASSED)), -5) == ""
+
+
+def test_a_name_is_shown_and_never_run(tmp_path: Path) -> None:
+    name = "t.py::test_x[</script><script>alert('|')</script> \"🐍\" `@all`]"
+    told = summary(machines(tmp_path, one_test(PASSED, test=name)))
+    assert "<script" not in told
+    assert "@all" not in told
+    (row,) = [line for line in told.splitlines() if line.startswith("| **")]
+    assert row.replace("\\|", "").count("|") == 6, "verdict, test, why, two numbers"
+
+
+def test_a_test_that_failed_by_its_own_assertion_is_red_whatever_was_measured(
+    tmp_path: Path,
+) -> None:
+    own = one_test(PASSED, outcome="failed", reason="assert 1 == 2")
+    told = summary(machines(tmp_path, own))
+    assert told.startswith("## llmperf: 1 of 1 test red: 1 failed otherwise\n")
+    assert r"| tests/test\_chat.py::test\_chat | assert 1 == 2 |" in told

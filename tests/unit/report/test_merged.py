@@ -1,0 +1,76 @@
+"""Do results of several machines stand apart, and shards of one run together?"""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.report.merged import Overlap, merge
+from pytest_llmperf.report.result import FORMAT, VERSION, JudgedTest, RunResult
+from tests.unit.report.test_result import laptop
+
+
+def a_test(name: str, outcome: str = "passed") -> JudgedTest:
+    return JudgedTest(test=name, outcome=outcome, verdict=None, measurements=[])
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Hardware:
+    return laptop(tmp_path_factory.mktemp("laptop"))
+
+
+def a_result(
+    hardware: Hardware,
+    *tests: JudgedTest,
+    fingerprint: str = "here",
+    created: str = "2026-01-01",
+) -> RunResult:
+    return RunResult(
+        format=FORMAT,
+        version=VERSION,
+        created=created,
+        llmperf="1.0",
+        strict=False,
+        hardware=msgspec.structs.replace(hardware, fingerprint=fingerprint),
+        tests=list(tests),
+        notes=[f"note of {created}"],
+    )
+
+
+def test_shards_of_one_machine_are_one(machine: Hardware) -> None:
+    (found,) = merge(
+        {
+            "a.json": a_result(machine, a_test("one"), created="2026-01-02"),
+            "b.json": a_result(machine, a_test("two", "failed"), created="2026-01-01"),
+        }
+    )
+    assert [each.test for each in found.tests] == ["one", "two"]
+    assert [each.test for each in found.red] == ["two"]
+    assert found.created == "2026-01-02"
+    assert found.notes == ["note of 2026-01-02", "note of 2026-01-01"]
+    assert found.verdicts == {}
+
+
+def test_machines_stand_apart_and_may_run_the_same_tests(machine: Hardware) -> None:
+    here, there = merge(
+        {
+            "a.json": a_result(machine, a_test("one")),
+            "b.json": a_result(machine, a_test("one"), fingerprint="there"),
+        }
+    )
+    assert (here.hardware.fingerprint, there.hardware.fingerprint) == ("here", "there")
+
+
+def test_the_same_test_twice_on_one_machine_is_refused(machine: Hardware) -> None:
+    with pytest.raises(Overlap, match=r"one is in a\.json and in b\.json, of the same machine"):
+        merge(
+            {"a.json": a_result(machine, a_test("one")), "b.json": a_result(machine, a_test("one"))}
+        )
+
+
+def test_every_verdict_is_counted(machine: Hardware) -> None:
+    passed = msgspec.structs.replace(a_test("one"), verdict=Verdict.PASSED)
+    (found,) = merge({"a.json": a_result(machine, passed)})
+    assert found.verdicts == {Verdict.PASSED: 1}
