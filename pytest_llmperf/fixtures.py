@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_llmperf.assessing import Reading
+    from pytest_llmperf.fit.room import Room
     from pytest_llmperf.hardware.facts import Hardware
     from pytest_llmperf.measure import Measurement
     from pytest_llmperf.report.result import Comparison
     from pytest_llmperf.session import RunningTest, Session
-    from pytest_llmperf.wish import Wish
+    from pytest_llmperf.wish import Reading, Wish
     from pytest_llmperf.worker.pool import LoadedModel
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
@@ -34,7 +36,7 @@ class LoadModel(Protocol):
         backend: str | None = None,
         quantization: str | None = None,
         seed: int = 0,
-        fit: bool = False,
+        fit: bool | Room = False,
         **options: Any,
     ) -> LoadedModel:
         """Load a model in a worker of its own; equal arguments share one.
@@ -42,8 +44,9 @@ class LoadModel(Protocol):
         ``source``: ``synthetic:NAME``, ``synthetic:path/config.json``, a local file or folder, or
         ``hf:org/name@revision``; without it, ``--llmperf-model``. ``backend``: its name; without
         it, ``--llmperf-backend``. ``options``: the engine's own, see docs/backends.md. ``fit``:
-        choose what the arguments leave open so that the model fits. Skips when the backend, the
-        model or the memory for it is not on this machine; fails for what nobody could load.
+        choose what the arguments leave open so that the model fits: here, or into a room. Skips
+        when the backend, the model or the memory for it is not on this machine; fails for what
+        nobody could load.
         """
         ...
 
@@ -56,23 +59,28 @@ class Measure(Protocol):
         model: LoadedModel,
         *,
         prompt_tokens: int = 512,
-        new_tokens: int = 128,
+        new_tokens: int | tuple[int, int] = 128,
         batch: int = 1,
         depth: int = 0,
         seed: int = 0,
+        prompts: str | os.PathLike[str] = "random",
         text: str | os.PathLike[str] | None = None,
-        against: Mapping[str, Any] | None = None,
+        against: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        window_tokens: int | None = None,
         name: str | None = None,
     ) -> Measurement:
         """Time ``new_tokens`` tokens after a prompt of ``prompt_tokens``, ten times and more.
 
-        ``batch``: so many sequences in step. ``depth``: tokens that each holds already when the
-        clock starts. The measurement is judged by the test's ``perf`` limits after its body has
-        returned. ``text``: a file, or ``"shipped"``, that the model reads afterwards, for its
-        perplexity. ``against``: a reference that reads it, too, as ``load_model`` takes it (source,
-        backend and seed are the model's where it says nothing, all else is as usual): KL divergence
-        and agreement.
-        ``name`` tells several measurements of one test apart.
+        ``batch``: so many sequences in step. ``new_tokens=(8, 64)``: a queue of so many requests
+        instead, their lengths spread from 8 to 64, timed as a whole. ``depth``: tokens that each
+        holds already when the clock starts. ``prompts``: ``"random"`` token ids, passages of a text
+        file, or of the ``"shipped"`` one: for what depends on what is said, such as drafts. The
+        measurement is judged by the test's ``perf`` limits after its body has returned. ``text``: a
+        file, or ``"shipped"``, that the model reads afterwards, for its perplexity. ``against``: a
+        reference that reads it, too, as ``load_model`` takes it (source, backend and seed are the
+        model's where it says nothing, all else is as usual), or the file that ``pytest-llmperf
+        reference`` made of one: KL divergence and agreement. ``window_tokens``: how much of the
+        text is read at once, instead of 512. ``name`` tells several measurements of one test apart.
         """
         ...
 
@@ -86,9 +94,10 @@ class Compare(Protocol):
         b: Mapping[str, Any],
         *,
         prompt_tokens: int = 512,
-        new_tokens: int = 128,
+        new_tokens: int | tuple[int, int] = 128,
         batch: int = 1,
         depth: int = 0,
+        prompts: str | os.PathLike[str] = "random",
         metric: str = "decode_tps",
         min_speedup: float | None = None,
         max_slowdown: float | str | None = None,
@@ -126,7 +135,7 @@ def load_model(request: pytest.FixtureRequest) -> LoadModel:
         backend: str | None = None,
         quantization: str | None = None,
         seed: int = 0,
-        fit: bool = False,
+        fit: bool | Room = False,
         **options: Any,
     ) -> LoadedModel:
         from pytest_llmperf.wish import PerfError, Unmet, Wish
@@ -151,9 +160,10 @@ def compare(request: pytest.FixtureRequest) -> Compare:
         b: Mapping[str, Any],
         *,
         prompt_tokens: int = 512,
-        new_tokens: int = 128,
+        new_tokens: int | tuple[int, int] = 128,
         batch: int = 1,
         depth: int = 0,
+        prompts: str | os.PathLike[str] = "random",
         metric: str = "decode_tps",
         min_speedup: float | None = None,
         max_slowdown: float | str | None = None,
@@ -163,23 +173,23 @@ def compare(request: pytest.FixtureRequest) -> Compare:
         name: str | None = None,
         **both: Any,
     ) -> Comparison:
-        from pytest_llmperf.comparing import read_demands, refuse_misspelt
-        from pytest_llmperf.gate.budget import BadLimit
+        from pytest_llmperf.comparing import read_demands
         from pytest_llmperf.measure import Workload
-        from pytest_llmperf.wish import PerfError, Unmet
 
-        try:
-            for own in (a, b):
-                given = {**both, **own}
-                backend = given.get("backend") or run.session.settings.backend
-                refuse_misspelt(given, {*(compare_them.__kwdefaults__ or ()), *_LOADING}, backend)
+        with _refusals(run):
+            _refuse_misspelt(run, {**both, **a}, compare_them.__kwdefaults__ or ())
+            _refuse_misspelt(run, {**both, **b}, compare_them.__kwdefaults__ or ())
             demands = read_demands(
                 min_speedup, max_slowdown, max_memory_ratio, max_perplexity_increase
             )
             if text is None and demands.max_perplexity_increase is not None:
                 text = "shipped"
             workload = Workload(
-                prompt_tokens=prompt_tokens, new_tokens=new_tokens, batch=batch, depth=depth
+                prompt_tokens=prompt_tokens,
+                **_lengths(new_tokens),
+                batch=batch,
+                depth=depth,
+                prompts=_named(prompts),
             )
             return run.compare(
                 {"a": _wish({**both, **a}), "b": _wish({**both, **b})},
@@ -190,12 +200,30 @@ def compare(request: pytest.FixtureRequest) -> Compare:
                 demands=demands,
                 text=None if text is None else os.fspath(text),
             )
-        except Unmet as error:
-            raise _skip_or_fail(str(error), strict=run.session.settings.strict) from None
-        except (PerfError, BadLimit, ValueError) as error:
-            raise pytest.fail.Exception(str(error), pytrace=False) from None
 
     return compare_them
+
+
+@contextmanager
+def _refusals(run: RunningTest) -> Iterator[None]:
+    """What is not on this machine skips the test, a mistake fails it: in words, no traceback."""
+    from pytest_llmperf.gate.budget import BadLimit
+    from pytest_llmperf.wish import PerfError, Unmet
+
+    try:
+        yield
+    except Unmet as error:
+        raise _skip_or_fail(str(error), strict=run.session.settings.strict) from None
+    except (PerfError, BadLimit, ValueError) as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+
+def _refuse_misspelt(run: RunningTest, given: Mapping[str, Any], ours: Collection[str]) -> None:
+    """Of one arm, before anything is loaded. Raises BadLimit."""
+    from pytest_llmperf.comparing import refuse_misspelt
+
+    backend = given.get("backend") or run.session.settings.backend
+    refuse_misspelt(given, {*ours, *_LOADING}, backend)
 
 
 def _wish(given: Mapping[str, Any]) -> Wish:
@@ -205,6 +233,24 @@ def _wish(given: Mapping[str, Any]) -> Wish:
     options = dict(given)
     named = {name: options.pop(name) for name in _LOADING if name in options}
     return Wish(**named, options=options)
+
+
+def _named(text: str | os.PathLike[str]) -> str:
+    """The path as text; what is none is refused where it is used."""
+    return os.fspath(text) if isinstance(text, os.PathLike) else text
+
+
+def _lengths(new_tokens: int | tuple[int, int]) -> dict[str, int]:
+    """Of all requests, or of the shortest and the longest of a queue. Raises ValueError."""
+    if not isinstance(new_tokens, tuple):
+        return {"new_tokens": new_tokens}
+    if len(new_tokens) != 2:
+        raise ValueError(
+            "new_tokens must be a number, or those of the shortest and of the longest request of "
+            f"a queue, such as (8, 64), not {new_tokens!r}"
+        )
+    shortest, longest = new_tokens
+    return {"shortest": shortest, "new_tokens": longest}
 
 
 def _label(arm: str, given: Mapping[str, Any]) -> str:
@@ -222,63 +268,68 @@ def measure(request: pytest.FixtureRequest) -> Measure:
         model: LoadedModel,
         *,
         prompt_tokens: int = 512,
-        new_tokens: int = 128,
+        new_tokens: int | tuple[int, int] = 128,
         batch: int = 1,
         depth: int = 0,
         seed: int = 0,
+        prompts: str | os.PathLike[str] = "random",
         text: str | os.PathLike[str] | None = None,
-        against: Mapping[str, Any] | None = None,
+        against: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        window_tokens: int | None = None,
         name: str | None = None,
     ) -> Measurement:
-        from pytest_llmperf.gate.budget import BadLimit
         from pytest_llmperf.measure import Workload
-        from pytest_llmperf.wish import PerfError, Unmet
 
-        try:
+        with _refusals(run):
             workload = Workload(
                 prompt_tokens=prompt_tokens,
-                new_tokens=new_tokens,
+                **_lengths(new_tokens),
                 batch=batch,
                 depth=depth,
                 seed=seed,
+                prompts=_named(prompts),
             )
-            return run.measure(model, workload, name, _reading(model, text, against))
-        except Unmet as error:
-            raise _skip_or_fail(str(error), strict=run.session.settings.strict) from None
-        except (PerfError, BadLimit, ValueError) as error:
-            raise pytest.fail.Exception(str(error), pytrace=False) from None
+            return run.measure(model, workload, name, _reading(model, text, against, window_tokens))
 
     return measure_it
 
 
 def _reading(
-    model: LoadedModel, text: str | os.PathLike[str] | None, against: Mapping[str, Any] | None
+    model: LoadedModel,
+    text: str | os.PathLike[str] | None,
+    against: Mapping[str, Any] | str | os.PathLike[str] | None,
+    window_tokens: int | None,
 ) -> Reading | None:
     """What a measurement is to read; None: nothing."""
-    from pytest_llmperf.assessing import Reading
-    from pytest_llmperf.measure.scoring import SHIPPED
+    from pytest_llmperf.gate.budget import BadLimit
+    from pytest_llmperf.measure.reading import SHIPPED, TextRequest
+    from pytest_llmperf.wish import Reading
 
     if text is None and against is None:
+        if window_tokens is not None:
+            raise BadLimit("measure: window_tokens needs a text to read: text='shipped', or a file")
         return None
-    spec = model.loading.spec
-    if against is not None:
-        _refuse_wrong_reference(against, model.backend)
-    usual = {"source": spec.source, "backend": model.backend, "seed": spec.seed}
-    reference = None if against is None else _wish({**usual, **against})
-    return Reading(SHIPPED if text is None else os.fspath(text), reference)
+    reference = None if against is None else _reference(model, against)
+    name = SHIPPED if text is None else os.fspath(text)
+    return Reading(TextRequest(name, window_tokens), reference)
 
 
-def _refuse_wrong_reference(against: Any, usual_backend: str) -> None:
-    """Raises BadLimit."""
+def _reference(model: LoadedModel, against: object) -> Wish | Path:
+    """What is to be loaded, or a file. Raises BadLimit."""
     from pytest_llmperf.comparing import refuse_misspelt
     from pytest_llmperf.gate.budget import BadLimit
 
+    if isinstance(against, (str, os.PathLike)):
+        return Path(against).expanduser()
     if not isinstance(against, Mapping):
         raise BadLimit(
             'measure: against is what load_model takes of a reference, such as {"quantization": '
-            f'"F16"}}, not {type(against).__name__}'
+            f'"F16"}}, or a file of pytest-llmperf reference, not {type(against).__name__}'
         )
+    usual_backend, spec = model.backend, model.loading.spec
     refuse_misspelt(against, {*_LOADING}, against.get("backend", usual_backend), "measure: against")
+    usual = {"source": spec.source, "backend": usual_backend, "seed": spec.seed}
+    return _wish({**usual, **against})
 
 
 def _session(config: pytest.Config) -> Session:

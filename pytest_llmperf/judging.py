@@ -5,7 +5,11 @@ So its one report is right the first time: in JUnit, under pytest-xdist, with ``
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import contextlib
+import math
+import numbers
+import re
+from collections.abc import Callable, Generator
 
 import msgspec
 import pytest
@@ -16,11 +20,23 @@ from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.report import words
 from pytest_llmperf.report.comparison import comparison_text
 from pytest_llmperf.report.failure import failure_text
-from pytest_llmperf.report.junit import properties
-from pytest_llmperf.report.result import Comparison, JudgedMeasurement, JudgedTest, overall
+from pytest_llmperf.report.junit import OURS, properties
+from pytest_llmperf.report.result import (
+    Claim,
+    Comparison,
+    JudgedMeasurement,
+    JudgedTest,
+    Parameter,
+    overall,
+)
 from pytest_llmperf.session import RunningTest, Session
+from pytest_llmperf.suite_files import suites_folder
 from pytest_llmperf.wish import NotRequired, PerfError
 
+_EXACT = 2**53
+"""The largest whole number that every reader of JSON keeps."""
+_LONGEST = 1000
+"""Characters of a parameter."""
 UNMEASURED = "the test has limits, but measured nothing"
 
 JUDGED: pytest.StashKey[list[JudgedMeasurement]] = pytest.StashKey()
@@ -118,11 +134,12 @@ class Judging:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Put a test's result on its report, which is all that crosses to xdist's controller."""
         report = yield
-        if TEST_RUN not in item.stash:
+        is_measured = TEST_RUN in item.stash
+        if not is_measured and self._claim(item) is None:
             return report
         if call.when == "call" or not report.passed:
             self._tell(item, call, report)
-        if call.when == "teardown":  # pytest keeps every item until the run ends
+        if call.when == "teardown" and is_measured:  # pytest keeps every item until the run ends
             del item.stash[TEST_RUN]
             item.stash.setdefault(JUDGED, []).clear()
             item.stash.setdefault(COMPARED, []).clear()
@@ -134,7 +151,11 @@ class Judging:
         outcome, reason = _outcome(report, call)
         result = JudgedTest(
             test=name_of(item),
+            line=_line(item),
             outcome=outcome,
+            parameters=_parameters(item),
+            claim=self._claim(item),
+            told=_told(item),
             verdict=item.stash.get(VERDICT, None),
             measurements=item.stash.get(JUDGED, []),
             comparisons=item.stash.get(COMPARED, []),
@@ -143,10 +164,64 @@ class Judging:
         report.llmperf = msgspec.json.encode(result).decode()  # type: ignore[attr-defined] # extra attributes of reports survive xdist
         report.llmperf_verdict = str(result.verdict or "")  # type: ignore[attr-defined] # as above
 
+    def _claim(self, item: pytest.Item) -> Claim | None:
+        """Of a test of a shipped suite; elsewhere the marker is somebody else's."""
+        mark = item.get_closest_marker("claim")
+        if mark is None or self._session.settings.suite is None:
+            return None
+        if not item.path.resolve().is_relative_to(suites_folder().resolve()):
+            return None
+        match mark.args:
+            case (str(text),):
+                return Claim(text=text, instead=str(mark.kwargs.get("instead", "")))
+        return None
+
 
 def name_of(item: pytest.Item) -> str:
     """The node id; a file outside of the root folder has its name in place of the path."""
     return item.path.name + item.nodeid if item.nodeid.startswith("::") else item.nodeid
+
+
+def _line(item: pytest.Item) -> int | None:
+    line = item.location[1]
+    return None if line is None else line + 1
+
+
+def _told(item: pytest.Item) -> dict[str, str]:
+    """What the test recorded itself."""
+    recorded = [(_text(name, str), value) for name, value in item.user_properties]
+    return {name: _text(value, str) for name, value in recorded if not name.startswith(OURS)}
+
+
+def _parameters(item: pytest.Item) -> dict[str, Parameter]:
+    """What ``parametrize`` gave the test, as far as it can be written down."""
+    call = getattr(item, "callspec", None)
+    return {} if call is None else {name: _plain(value) for name, value in call.params.items()}
+
+
+def _plain(value: object) -> Parameter:
+    """As JSON has it and gives it back; the ``repr`` of all else."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, numbers.Integral) and abs(int(value)) <= _EXACT:
+        return int(value)
+    if isinstance(value, numbers.Real):
+        with contextlib.suppress(OverflowError):  # a whole number may be larger than any float
+            if math.isfinite(value):
+                return float(value)
+    return _text(value, repr)
+
+
+def _text(value: object, write: Callable[[object], str]) -> str:
+    """As every encoding has it, and not too long; what is no text is written without addresses."""
+    try:
+        if isinstance(value, str):
+            text = str.__str__(value)
+        else:
+            text = re.sub(" at 0x[0-9A-Fa-f]+", "", write(value)[:_LONGEST])
+    except Exception:  # noqa: BLE001 - somebody else's; a report must not fail for it
+        text = type(value).__name__
+    return text[:_LONGEST].encode(errors="backslashreplace").decode()
 
 
 def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[str, str | None]:
@@ -156,6 +231,7 @@ def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[st
     if report.skipped and isinstance(report.longrepr, tuple):
         return "skipped", report.longrepr[2].removeprefix("Skipped: ")
     if report.failed:
-        lines = report.longreprtext.strip().splitlines()
+        crash = getattr(report.longrepr, "reprcrash", None)  # of a traceback: how it ends
+        lines = (report.longreprtext if crash is None else str(crash.message)).strip().splitlines()
         return ("failed" if call.when == "call" else "error"), (lines[0] if lines else None)
     return report.outcome, None

@@ -30,6 +30,9 @@ class PerfLimits(TypedDict, total=False):
     max_icl_p90_ms: float
     max_icl_p95_ms: float
     max_icl_p99_ms: float
+    min_chunk_tokens: float
+    min_queue_tps: float
+    min_step_tokens: float
     max_tpot_ms: float
     max_tpot_p50_ms: float
     max_tpot_p90_ms: float

@@ -16,6 +16,7 @@ from pytest_llmperf.fit.before_load import (
     room_now,
 )
 from pytest_llmperf.fit.ladder import Rung, ladder
+from pytest_llmperf.fit.room import Room
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.measure import Instruments
 from pytest_llmperf.models import ModelFiles, ModelSpec
@@ -107,18 +108,19 @@ class Loader:
         if before is not None and self.pool.has(before):
             return self.pool.load(before)
         self.pool.make_room()
+        room = self._room(wish.fit)
         with explained():
             files = None
             if not spec.is_synthetic:
                 files = self._find(spec, backend, options, timeout_s).files
-            rungs = ladder(spec, files, backend, options, wish.options, room_now(self.hardware))
+            rungs = ladder(spec, files, backend, options, wish.options, room)
             rejected: list[Rejected] = []
             for rung in rungs:
                 if rung.missing:
                     rejected.append(Rejected(what=rung.words, why=rung.missing))
                     continue
                 try:
-                    loading, model = self._try(rung, files, backend, timeout_s)
+                    loading, model = self._try(rung, files, backend, room, timeout_s)
                 except (DoesNotFit, NoSpace, WorkerError) as error:
                     if isinstance(error, WorkerError) and not is_out_of_memory(error):
                         raise
@@ -130,11 +132,30 @@ class Loader:
         told = "; ".join(f"{each.what}: {each.why}" for each in rejected)
         raise Unmet(f"{spec.source} fits in no way: {told}")
 
+    def _room(self, asked: bool | Room) -> Room:
+        """What is here now, or what is to be fitted into. Raises PerfError, Unmet."""
+        here = room_now(self.hardware)
+        if isinstance(asked, bool):
+            return here
+        if not isinstance(asked, Room):
+            raise PerfError(
+                "load_model: fit is True, or a room such as room_of('jetson-orin-nano') of "
+                f"pytest_llmperf.fit.room, not {asked!r}"
+            )
+        if asked.has_gpu and not here.has_gpu:
+            raise Unmet(f"fit: {asked.name} has a GPU, and this machine has none to try it on")
+        return asked
+
     def _try(
-        self, rung: Rung, files: ModelFiles | None, backend: Backend, timeout_s: float
+        self,
+        rung: Rung,
+        files: ModelFiles | None,
+        backend: Backend,
+        room: Room,
+        timeout_s: float,
     ) -> tuple[Loading, LoadedModel]:
         """Raises DoesNotFit, NoSpace, WorkerError."""
-        require_fit(expect(rung.spec, files, rung.options, room_now(self.hardware)))
+        require_fit(expect(rung.spec, files, rung.options, room))
         loading = self._find(rung.spec, backend, rung.options, timeout_s)
         what = f"{backend.name} tries {rung.words}"
         with showing(self.progress, what) as say, turn(say):

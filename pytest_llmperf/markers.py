@@ -24,7 +24,10 @@ MARKER_LINES = (
 )
 
 
-SUITE_MARKER_LINE = "quick: a test of an acceptance suite that its short form has, too"
+SUITE_MARKER_LINES = (
+    "quick: a test of an acceptance suite that its short form has, too",
+    "claim(text, instead=…): what a test of an acceptance suite is about; what is true instead",
+)
 
 
 class Requires(TypedDict, total=False):

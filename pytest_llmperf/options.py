@@ -20,11 +20,13 @@ _OFF = "off"
 _PREFIX = "LLMPERF_"
 _NOT_SETTINGS = {
     "LLMPERF_CACHE",
+    "LLMPERF_GPTQ_PYTHON",
     "LLMPERF_LONG",
+    "LLMPERF_MUTATION",
     "LLMPERF_TEST_FAMILY",
     "LLMPERF_VLLM_PYTHON",
 }
-"""Variables of ours that are no option: where models are built, and three of our own tests."""
+"""Variables of ours that are no option: where models are built, and those of our own tests."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_llmperf import run as measuring
 
         if settings.suite is not None:
-            config.addinivalue_line("markers", markers.SUITE_MARKER_LINE)
+            for line in markers.SUITE_MARKER_LINES:
+                config.addinivalue_line("markers", line)
         run = measuring.Run.begin(config, settings)
         config.stash[RUN] = run
         config.pluginmanager.register(run, "llmperf-run")

@@ -27,12 +27,17 @@ from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.requirement import Requirement, unmet
 from pytest_llmperf.judging import Judging, name_of
 from pytest_llmperf.ledger import Ledger, short
+from pytest_llmperf.models.cache import cache_root
+from pytest_llmperf.models.pruning import model_bytes
 from pytest_llmperf.options import Settings
 from pytest_llmperf.report import words
+from pytest_llmperf.report.claims import claim_lines
 from pytest_llmperf.report.closing import closing_lines
 from pytest_llmperf.report.comparison import comparison_line
 from pytest_llmperf.report.progress import Progress
+from pytest_llmperf.report.sweep import sweep_lines
 from pytest_llmperf.report.table import table_text
+from pytest_llmperf.report.tradeoff import tradeoff_lines
 from pytest_llmperf.session import Session, start_line
 from pytest_llmperf.suite_files import UnknownSuite, suite_paths
 from pytest_llmperf.suite_report import tell
@@ -56,6 +61,8 @@ class Run:
         self._collected: dict[str, set[str]] = {}
         """Module → its tests, before any was deselected."""
         self._began = time.monotonic()
+        is_reported_elsewhere = xdist.is_worker(config)
+        self._cache_began_bytes = 0 if is_reported_elsewhere else model_bytes(cache_root())
         self.session = Session(settings, folder, Progress(config), hardware)
         config.stash[SESSION] = self.session
         config.pluginmanager.register(Judging(self.session), "llmperf-judging")
@@ -167,8 +174,8 @@ class Run:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, what went wrong beside the tests, and the closing line."""
-        if self._config.option.collectonly:
-            return
+        if self._config.option.collectonly or xdist.is_worker(self._config):
+            return  # a worker is asked, too, and nobody reads what it writes
         writer = terminalreporter._tw
         tests = self.ledger.tests
         terminalreporter.section("llmperf")
@@ -177,12 +184,23 @@ class Run:
         for test in tests:
             for each in test.comparisons:
                 terminalreporter.write_line(comparison_line(each, test.test))
+        for line in (*sweep_lines(tests), *tradeoff_lines(tests), *claim_lines(tests)):
+            terminalreporter.write_line(line)
         for note in self.ledger.notes:
             terminalreporter.write_line(f"note: {note}", yellow=True)
         for line in closing_lines(tests, self.ledger.shifts):
             terminalreporter.write_line(line)
-        for line in self.ledger.written:
+        for line in (*self.ledger.written, *self._cache_line()):
             terminalreporter.write_line(line)
+
+    def _cache_line(self) -> list[str]:
+        """What the models of a suite, or those that were built for a test, take on the disk."""
+        size = model_bytes(cache_root())
+        grown = size - self._cache_began_bytes
+        if self._settings.suite is None and grown <= 0:
+            return []
+        more = f", {words.size(grown)} more than before" if grown > 0 else ""
+        return [f"cache {words.size(size)} of models{more} (pytest-llmperf cache)"]
 
     def pytest_unconfigure(self) -> None:
         """Whatever happened before, no worker outlives the run."""

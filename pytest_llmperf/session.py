@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 
-from pytest_llmperf.assessing import Reading, assess
 from pytest_llmperf.backends import Backend, find_backend, installed_version
 from pytest_llmperf.backends.registry import BackendError
 from pytest_llmperf.comparing import Demands, compare
@@ -24,11 +23,23 @@ from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.requirement import Requirement, unmet
 from pytest_llmperf.loader import Loader
 from pytest_llmperf.measure import Instruments, Measurement, Plan, Workload, measure
-from pytest_llmperf.measure.scoring import find_text
+from pytest_llmperf.measure.assessing import assess
+from pytest_llmperf.measure.reading import TextRequest, find_text
+from pytest_llmperf.measure.reference import LoadedReference
+from pytest_llmperf.measure.stored_reference import StoredReference
 from pytest_llmperf.options import Settings
 from pytest_llmperf.report.progress import Progress
 from pytest_llmperf.report.result import Comparison, JudgedMeasurement, judged
-from pytest_llmperf.wish import NotRequired, PerfError, Unmet, Wish, explained, showing, turn
+from pytest_llmperf.wish import (
+    NotRequired,
+    PerfError,
+    Reading,
+    Unmet,
+    Wish,
+    explained,
+    showing,
+    turn,
+)
 from pytest_llmperf.worker.loading import Loading, not_installed
 from pytest_llmperf.worker.pool import LoadedModel, WorkerPool
 
@@ -150,7 +161,7 @@ class RunningTest:
 
             def ask(model: LoadedModel) -> Measurement:
                 seen = self._measure(model, workload, plan, label)
-                return self._read(model, seen, text, None) if text and pair == 0 else seen
+                return self._read(model, seen, TextRequest(text)) if text and pair == 0 else seen
 
             return self._fresh(loadings[arm], pair, what, ask)
 
@@ -182,15 +193,19 @@ class RunningTest:
             entry.measurement = self._read(model, entry.measurement, reading.text, reference)
         return entry.measurement
 
-    def _prepare_reading(self, model: LoadedModel, reading: Reading | None) -> Loading | None:
+    def _prepare_reading(
+        self, model: LoadedModel, reading: Reading | None
+    ) -> Loading | StoredReference | None:
         """The reference, before anything is timed. Raises Unmet, PerfError."""
         self._require_reading(reading)
         if reading is None:
             return None
         with explained():
-            find_text(reading.text)
+            find_text(reading.text.name)
             if reading.against is None:
                 return None
+            if isinstance(reading.against, Path):
+                return StoredReference(reading.against)
             reference = self.session.loader.prepare("measure", reading.against, self._timeout_s)
             if self._lacks_engine(reference.backend):
                 raise Unmet(f"reference: {not_installed(reference.backend)}")
@@ -213,7 +228,11 @@ class RunningTest:
                 raise PerfError(f"{budget.text} needs a reference: measure(…, against={{…}})")
 
     def _read(
-        self, model: LoadedModel, measurement: Measurement, text: str, reference: Loading | None
+        self,
+        model: LoadedModel,
+        measurement: Measurement,
+        text: TextRequest,
+        reference: Loading | StoredReference | None = None,
     ) -> Measurement:
         """With what a text tells. Raises PerfError, also for what is not on this machine.
 
@@ -224,12 +243,18 @@ class RunningTest:
         pool, what = self.session.pool, f"{model.backend} {model.loading.spec.source}"
         try:
             with explained(), showing(self.session.progress, what) as say, turn(say):
-                beside = None if reference is None else pool.load(reference, say)
+                beside = (
+                    LoadedReference(
+                        pool.load(reference, say), find_text(text.name), self._timeout_s
+                    )
+                    if isinstance(reference, Loading)
+                    else reference
+                )
                 return assess(model, beside, measurement, text, self._timeout_s, say)
         except Unmet as error:
             raise PerfError(f"measure: {error}") from None
         finally:
-            if reference is not None:
+            if isinstance(reference, Loading):
                 pool.give_up(reference)
 
     def _plan(self) -> Plan:

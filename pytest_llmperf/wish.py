@@ -6,13 +6,16 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pytest_llmperf.backends.registry import BackendError
 from pytest_llmperf.child import Undead
 from pytest_llmperf.fit.before_load import DoesNotFit
+from pytest_llmperf.fit.room import Room
 from pytest_llmperf.gate.baseline import BaselineError
 from pytest_llmperf.hardware.lease import LeaseError, cpu_lease
-from pytest_llmperf.measure.scoring import BadText
+from pytest_llmperf.measure.reading import BadText, TextRequest
+from pytest_llmperf.measure.stored_reference import BadReference
 from pytest_llmperf.models import ModelError, ModelUnavailable
 from pytest_llmperf.report.progress import Progress
 from pytest_llmperf.worker.errors import EngineNotInstalled, WorkerError
@@ -39,8 +42,17 @@ class Wish:
     quantization: str | None = None
     seed: int = 0
     options: Mapping[str, object] = field(default_factory=dict)
-    fit: bool = False
-    """Whether what it does not say is chosen so that it fits."""
+    fit: bool | Room = False
+    """Whether what it does not say is chosen so that it fits: here, or into a room."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of output quality a measurement is to tell."""
+
+    text: TextRequest
+    against: Wish | Path | None = None
+    """The reference, or the file that keeps what one said; None: perplexity alone."""
 
 
 @contextlib.contextmanager
@@ -71,6 +83,7 @@ def explained() -> Iterator[None]:
         ModelError,
         BackendError,
         BadText,
+        BadReference,
         WorkerError,
         LeaseError,
         Undead,

@@ -108,6 +108,8 @@ def _in_transformers(
     if options.batching == "continuous":  # allocates all of its pages at the load
         cached = (options.num_blocks or _PAGES) * (options.page_size or _PAGE_TOKENS)
         load = msgspec.structs.replace(load, context_tokens=cached, sequences=1)
+    if options.cache_implementation == "off":  # nothing is kept, and a step reads all of it
+        load = msgspec.structs.replace(load, context_tokens=0, prompt_tokens=load.context_tokens)
     footprint = transformers_footprint(
         held,
         load,

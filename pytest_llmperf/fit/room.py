@@ -101,6 +101,26 @@ def visible(gpus: Sequence[Accelerator], listed: str | None) -> list[Accelerator
     return [*seen, *(each for each in gpus if each.kind != "cuda")]
 
 
+def stated_room(
+    ram_gb: float | None = None,
+    vram_gb: float | Sequence[float] = (),
+    bandwidth_bytes_per_s: float | None = None,
+) -> Room:
+    """Free main memory, and the memory of each GPU, in GiB; and the bandwidth of the latter.
+
+    Without a GPU the bandwidth is that of main memory.
+    """
+    gpus = (vram_gb,) if isinstance(vram_gb, int | float) else tuple(vram_gb)
+    limits = Limits(bandwidth=bandwidth_bytes_per_s)
+    return Room(
+        name="stated",
+        ram=round(ram_gb * GIB) if ram_gb else None,
+        vram=tuple(round(each * GIB) for each in gpus),
+        cpu_limits=UNKNOWN if gpus else limits,
+        gpu_limits=limits if gpus else UNKNOWN,
+    )
+
+
 def room_of(name: str) -> Room:
     """That of a device by name. Raises UnknownDevice, naming the nearest."""
     profile = _profiles().get(name.strip().lower())

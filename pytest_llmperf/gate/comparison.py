@@ -21,7 +21,11 @@ ALPHA = 0.002
 """Chance that a limit is called broken, or kept, wrongly: shared among all looks."""
 _LOOKS = MOST_PAIRS - LEAST_PAIRS + 1
 _LEAST_NOISE = 0.01
-"""Of a pair: three that agree by accident are no proof of silence."""
+"""Of a pair's speed: three that agree by accident are no proof of silence."""
+NO_NOISE = 0.0
+"""At least, of what is counted, as memory is: what agrees to the byte is no accident."""
+_MOST_LOG = 700.0
+"""Beyond it a ratio is no number that a computer has."""
 _INTERVAL = 0.975
 
 Arm = Literal["a", "b"]
@@ -41,7 +45,7 @@ class RatioLimit(msgspec.Struct, frozen=True):
 
 
 class Ratio(msgspec.Struct, frozen=True, kw_only=True):
-    """What the pairs say: A's share of B's speed."""
+    """What the pairs say: A's share of B's."""
 
     ratio: float
     low: float
@@ -55,13 +59,13 @@ def order(pair: int) -> tuple[Arm, Arm]:
     return ("a", "b") if pair % 2 == 0 else ("b", "a")
 
 
-def ratio_of(differences: Sequence[float]) -> Ratio:
+def ratio_of(differences: Sequence[float], least_noise: float = _LEAST_NOISE) -> Ratio:
     """The ratio by the differences of the logs of each pair, A less B; there must be one."""
-    middle, half = _spread(differences, _INTERVAL)
+    middle, half = _spread(differences, _INTERVAL, least_noise)
     return Ratio(
-        ratio=math.exp(middle),
-        low=math.exp(middle - half),
-        high=math.exp(middle + half),
+        ratio=_raised(middle),
+        low=_raised(middle - half),
+        high=_raised(middle + half),
         pairs=len(differences),
     )
 
@@ -80,14 +84,16 @@ def wants_more(differences: Sequence[float], limits: Sequence[RatioLimit]) -> bo
     return taken < MOST_PAIRS and undecided
 
 
-def decide(differences: Sequence[float], limit: RatioLimit) -> Verdict:
+def decide(
+    differences: Sequence[float], limit: RatioLimit, least_noise: float = _LEAST_NOISE
+) -> Verdict:
     """PASSED or OVER_BUDGET when surely so, else INCONCLUSIVE.
 
     Every look has its part of :data:`ALPHA` (Bonferroni), so that looking often does not help.
     """
     if len(differences) < LEAST_PAIRS:
         return Verdict.INCONCLUSIVE
-    middle, half = _spread(differences, 1 - ALPHA / _LOOKS)
+    middle, half = _spread(differences, 1 - ALPHA / _LOOKS, least_noise)
     if middle - half >= limit.border:
         return Verdict.PASSED
     if middle + half < limit.border:
@@ -95,11 +101,15 @@ def decide(differences: Sequence[float], limit: RatioLimit) -> Verdict:
     return Verdict.INCONCLUSIVE
 
 
-def _spread(differences: Sequence[float], share: float) -> tuple[float, float]:
+def _spread(differences: Sequence[float], share: float, least_noise: float) -> tuple[float, float]:
     """Mean, and half the width of its one-sided interval at ``share``."""
     middle = statistics.fmean(differences)
     freedom = len(differences) - 1
     if freedom == 0:
         return middle, math.inf
-    sigma = max(statistics.stdev(differences), _LEAST_NOISE)
+    sigma = max(statistics.stdev(differences), least_noise)
     return middle, t_quantile(share, freedom) * sigma / math.sqrt(len(differences))
+
+
+def _raised(logarithm: float) -> float:
+    return math.exp(logarithm) if logarithm < _MOST_LOG else math.inf

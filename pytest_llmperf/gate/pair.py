@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -23,8 +24,9 @@ from pytest_llmperf.gate.summary import InvocationSummary
 from pytest_llmperf.gate.verdict import Judgement, Verdict, is_clear
 from pytest_llmperf.measure import Measurement
 from pytest_llmperf.measure.quantity import percentile
+from pytest_llmperf.measure.workload import RANDOM
 
-SPEEDS = ("decode_tps", "prefill_tps", "ttft")
+SPEEDS = ("decode_tps", "prefill_tps", "ttft", "queue_tps")
 """``ttft`` of servers only: of all others it says what ``prefill_tps`` does."""
 SIZES = ("ram", "vram")
 """Compared where they are exact: the ends of a bound may move while the truth does not."""
@@ -89,7 +91,7 @@ def key_of(test: str, measurement: Measurement, metric: str) -> PairKey:
     parts = [measurement.backend, measurement.spec.source]
     if measurement.spec.quantization is not None:
         parts.append(measurement.spec.quantization)
-    parts.append(f"{asked.prompt_tokens}+{asked.new_tokens}")
+    parts.append(f"{asked.prompt_tokens}+{asked.new}")
     parts += [f"{name}={value}" for name, value in _beside(measurement).items()]
     return PairKey(test, measurement.name, metric, " ".join(parts))
 
@@ -104,6 +106,8 @@ def _beside(measurement: Measurement) -> dict[str, object]:
         beside["depth"] = asked.depth
     if asked.seed:
         beside["seed"] = asked.seed
+    if asked.prompts != RANDOM:
+        beside["prompts"] = Path(asked.prompts).name
     return beside | dict(sorted(measurement.requested.items()))
 
 

@@ -18,7 +18,6 @@ from pytest_llmperf.hardware import files
 _POLL_S = 0.25
 """A waiter wakes this often: rarely enough not to disturb the measurement it waits for."""
 
-
 _TELL_S = 1.0
 
 
@@ -46,17 +45,18 @@ def cpu_lease(
     the lock file cannot be made, or if its file system has no locks that the kernel frees.
     """
     folder = default_directory() if directory is None else directory
-    lock = FileLock(folder / f"cpu{_machine()}.lock")
+    # Who waits holds the second lock, which who comes back for another turn has to take first:
+    # one that measures without a pause would otherwise have every turn.
+    lock, first_in_line = (
+        FileLock(folder / f"cpu{_machine()}{each}.lock") for each in ("", "-next")
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        patience_s = 0.0
-        while not lock.is_locked:
-            try:
-                lock.acquire(timeout=patience_s, poll_interval=_POLL_S)
-            except Timeout:
-                patience_s = _TELL_S
-                if on_wait is not None:
-                    on_wait()
+        _take(first_in_line, on_wait)
+        try:
+            _take(lock, on_wait)
+        finally:
+            first_in_line.release()
     except (OSError, NotImplementedError) as error:
         raise LeaseError(_unusable(folder, error)) from error
     try:
@@ -65,6 +65,18 @@ def cpu_lease(
         yield
     finally:
         lock.release()
+
+
+def _take(lock: FileLock, on_wait: Callable[[], None] | None) -> None:
+    """Wait for one lock. Raises OSError, NotImplementedError."""
+    patience_s = 0.0
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=patience_s, poll_interval=_POLL_S)
+        except Timeout:
+            patience_s = _TELL_S
+            if on_wait is not None:
+                on_wait()
 
 
 def _machine() -> str:

@@ -97,6 +97,15 @@ def test_arms(compare):
     [
         ("min_speedup=0", "min_speedup must be a number greater than 0, not 0"),
         ("min_speedup=True", "min_speedup must be a number greater than 0, not True"),
+        ('min_speedup="2"', "min_speedup must be a number greater than 0, not '2'"),
+        ("max_memory_ratio=True", "max_memory_ratio must be a number greater than 0, not True"),
+        ("max_memory_ratio=0", "max_memory_ratio must be a number greater than 0, not 0"),
+        ("max_memory_ratio=-0.5", "max_memory_ratio must be a number greater than 0, not -0.5"),
+        (
+            'max_memory_ratio=float("nan")',
+            "max_memory_ratio must be a number greater than 0, not nan",
+        ),
+        ("max_memory_ratio='1%'", "max_memory_ratio must be a number greater than 0, not '1%'"),
         ('max_slowdown="much"', "max_slowdown must read like*"),
         ("min_speedpu=1.1", "compare: unknown keyword 'min_speedpu', did you mean 'min_speedup'?"),
         (

@@ -85,3 +85,33 @@ def test_what_fits_in_no_way_is_skipped_with_all_reasons(
     result.stdout.fnmatch_lines(
         ["SKIPPED*synthetic:llama-160m fits in no way: F16, on the CPU: needs *Q4_K_M*"]
     )
+
+
+STATED = """
+from pytest_llmperf.fit.room import room_of, stated_room
+def test_it(load_model, measure):
+    model = load_model("synthetic:llama-160m", backend="llama-cpp", fit={room})
+    measure(model, prompt_tokens=32, new_tokens=8)
+"""
+
+
+def test_a_room_that_is_stated_is_fitted_into(llmperf: Run, pytester: pytest.Pytester) -> None:
+    text = STATED.format(room="stated_room(ram_gb=0.2)")
+    found = expected(llmperf(text, "--llmperf-json=result.json"), pytester)
+    assert (found["quantization"], found["chosen"]) == ("Q4_K_M", "Q4_K_M, on the CPU")
+
+
+@pytest.mark.parametrize(
+    ("room", "outcome", "why"),
+    [
+        ("'jetson-orin-nano'", "failed", "fit is True, or a room such as room_of*'jetson-orin-*"),
+        ("room_of('rtx-4060')", "skipped", "fit: *4060* has a GPU, and this machine has none*"),
+    ],
+)
+def test_a_room_that_cannot_be_had_is_named(
+    llmperf: Run, monkeypatch: pytest.MonkeyPatch, room: str, outcome: str, why: str
+) -> None:
+    monkeypatch.setattr(loader, "room_now", lambda _: Room(name="here", ram=8 << 30))
+    result = llmperf(STATED.format(room=room), "-rs")
+    result.assert_outcomes(**{outcome: 1})
+    result.stdout.fnmatch_lines([f"*{why}"])

@@ -77,6 +77,39 @@ def test_without_a_reference_a_text_tells_perplexity_alone(
     assert not {"kl_divergence", "top1_agreement"} & set(found)
 
 
+def test_longer_windows_are_fewer(llmperf: Run, pytester: pytest.Pytester) -> None:
+    source = """
+def test_it(load_model, measure):
+    model = load(load_model, n_ctx=2048)
+    for length in (64, 1024):
+        found = measure(
+            model, prompt_tokens=8, new_tokens=8, text="shipped", window_tokens=length,
+            name=f"{length}",
+        )
+        assert found.quality.windows == {64: 8, 1024: 4}[length]
+        assert found.quality.positions == found.quality.windows * (length // 2 - 1)
+"""
+    assert llmperf(source).ret == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ("window_tokens=64", "window_tokens needs a text to read"),
+        ('text="shipped", window_tokens=2', "must be a whole number of at least 4, not 2"),
+        ('text="shipped", window_tokens=True', "must be a whole number of at least 4, not True"),
+        (
+            'text="shipped", window_tokens=65',
+            "windows are asked for of 65 tokens, the model's context",
+        ),
+    ],
+)
+def test_a_window_that_cannot_be_read_is_a_mistake(llmperf: Run, asked: str, why: str) -> None:
+    result = llmperf(reads(asked))
+    result.assert_outcomes(failed=1)
+    assert why in " ".join(result.stdout.str().split())
+
+
 @pytest.mark.parametrize(("most", "failed"), [(0.5, 1), (5.0, 0)])
 def test_a_budget_on_divergence_is_judged(llmperf: Run, most: float, failed: int) -> None:
     assert 0.5 < divergence(USUAL, 12.0) < 5.0
@@ -123,7 +156,7 @@ def test_a_text_that_cannot_be_read_is_named(
 def test_logits_that_are_no_numbers_are_invalid(llmperf: Run) -> None:
     result = llmperf(reads('text="shipped"', sharpness=math.inf).replace("inf", "float('inf')"))
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*a logit is not a finite number*"])
+    result.stdout.fnmatch_lines(["*the model's logits is not a finite number*"])
 
 
 @pytest.mark.parametrize(("most", "failed"), [('"1%"', 1), ('"50%"', 0)])
@@ -197,3 +230,43 @@ def test_of_a_single_window_no_error_is_made_up(llmperf: Run, pytester: pytest.P
     marker = "@pytest.mark.perf(max_perplexity=2)"
     result = llmperf(reads('text="mine.txt"', marker=marker))
     result.stdout.fnmatch_lines(["*(mean of 31 positions)*"])
+
+
+def test_a_server_is_judged_by_perplexity_and_not_by_divergence(pytester: pytest.Pytester) -> None:
+    """It tells log-probabilities, as if every token of a text had a chance of a quarter."""
+    server = Path(__file__).parents[1] / "backends" / "faulty_server.py"
+    (pytester.path / "mine.txt").write_text("0123456789" * 60)
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        WORK = dict(prompt_tokens=8, new_tokens=8, text="mine.txt")
+
+        @pytest.fixture
+        def served(load_model):
+            command = "{{python}} {server} {{port}} none"
+            return load_model(
+                "served:counts", backend="openai", command=command, vocab_size=32000
+            )
+
+        @pytest.mark.perf(max_perplexity=4.1, samples=5)
+        def test_good(served, measure):
+            assert 3.9 < measure(served, **WORK).perplexity.median < 4.1
+
+        @pytest.mark.perf(max_perplexity=3.9, samples=5)
+        def test_bad(served, measure):
+            measure(served, **WORK)
+
+        @pytest.mark.perf(max_kl_divergence=0.1, samples=5)
+        def test_not_told(served, measure):
+            fake = dict(source="synthetic:llama-15m", backend="fake", n_ctx=64)
+            seen = measure(served, **WORK, against=fake)
+            assert abs(seen.top1_agreement.median - 0.4) < 0.02  # of ten digits 2, 4, 6 and 8
+        """
+    )
+    result = pytester.runpytest_subprocess("--llmperf")
+    said = " ".join(result.stdout.str().split())
+    result.assert_outcomes(passed=1, failed=1)
+    assert "3 measurements, 3 budgets judged: 1 passed, 1 inconclusive, 1 over budget" in said
+    assert "perplexity 4.00 > max_perplexity=3.9" in said
+    assert "openai tells log-probabilities of tokens, no distribution" in said

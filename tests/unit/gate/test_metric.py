@@ -35,6 +35,7 @@ def test_measured_metrics_have_the_units_of_the_table() -> None:
     assert measured == {name: BY_NAME[name].unit for name in measured}
     assert set(measured) == {
         "load", "ram", "ram_anon", "ttft", "prefill_tps", "e2e", "decode_tps", "tpot", "itl", "icl",
+        "chunk_tokens",
     }  # fmt: skip
     assert absent == {}
 

@@ -57,6 +57,44 @@ def test_second_process_waits_and_is_told_so(tmp_path: Path) -> None:
             assert says(second) == "holds"
 
 
+GREEDY = """
+import sys
+from pathlib import Path
+from pytest_llmperf.hardware.lease import cpu_lease
+
+for turn in range(200):
+    with cpu_lease(Path(sys.argv[1])):
+        print(turn, flush=True)
+        if turn == 0:
+            sys.stdin.readline()
+"""
+
+
+def test_one_that_measures_without_a_pause_leaves_others_their_turn(tmp_path: Path) -> None:
+    """Between two of its turns nobody would wake in time to see the lock free."""
+    greedy = subprocess.Popen(
+        [sys.executable, "-c", GREEDY, str(tmp_path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+    with greedy:
+        try:
+            assert says(greedy) == "0"
+            with process(tmp_path) as patient:
+                assert says(patient) == "waits"
+                assert greedy.stdin is not None
+                greedy.stdin.write("go\n")
+                greedy.stdin.flush()
+                while (told := says(patient)) == "waits":
+                    pass
+                assert told == "holds"
+                patient.communicate("go\n", timeout=PATIENT_S)
+            assert greedy.wait(PATIENT_S) == 0
+            assert greedy.stdout is not None
+            assert greedy.stdout.read().split()[-1] == "199"
+        finally:
+            greedy.kill()
+
+
 def test_killed_holder_frees_it(tmp_path: Path) -> None:
     with process(tmp_path) as first:
         assert says(first) == "holds"
