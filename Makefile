@@ -27,7 +27,7 @@ GPTQ_MODEL := 7.6.0
 OPTIMUM := 2.3.0
 GPTQ := $(CACHE)/environments/gptq-$(GPTQ_MODEL)-$(OPTIMUM)-$(HEAVY_KEY)-$(shell cksum < constraints.txt | cut -d' ' -f1)
 
-.PHONY: demo test heavy lint bench clean
+.PHONY: demo test heavy suites lint bench clean
 
 demo: $(READY)
 	$(BIN)/pytest --llmperf --llmperf-suite=smoke --llmperf-json=llmperf-smoke.json
@@ -45,9 +45,9 @@ PYTHONS := LLMPERF_VLLM_PYTHON="$(VLLM)/bin/python" LLMPERF_GPTQ_PYTHON="$(GPTQ)
 heavy: $(READY) $(VLLM)/.ready $(GPTQ)/.ready
 	$(BIN)/python benchmarks/llama_bench_build.py llama-server
 	$(PYTHONS) $(BIN)/pytest tests/backends/test_contract.py tests/backends/test_servers_started.py \
-		-k "OpenAI or llama-server or llama_server or vllm"
+		tests/backends/test_servers_scores.py -k "OpenAI or llama-server or llama_server or vllm"
 	$(PYTHONS) $(BIN)/pytest tests/backends/test_vllm.py tests/backends/test_transformers_gptq.py
-	$(BIN)/pytest tests/suites -k "not smaller"
+	$(PYTHONS) $(BIN)/pytest tests/suites -m "quick or not engine"
 	$(BIN)/pytest --llmperf --llmperf-suite=smoke --llmperf-backend=vllm \
 		--llmperf-python "vllm=$(VLLM)/bin/python" --llmperf-history=off
 
@@ -68,6 +68,11 @@ $(GPTQ)/.ready:
 		gptqmodel==$(GPTQ_MODEL) optimum==$(OPTIMUM) '.[gptq]'
 	"$(GPTQ)/bin/pip" uninstall -q -y pytest-llmperf
 	touch "$@"
+
+# Every acceptance suite, and every way of spoiling one: an hour on two cores.
+suites: $(READY)
+	$(BIN)/pytest --llmperf --llmperf-suite --llmperf-history=off --llmperf-json=llmperf-suites.json
+	$(PYTHONS) $(BIN)/pytest tests/suites
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ from paired import Benchmark, Target, option_parser
 from worker_arm import loading
 
 from pytest_llmperf.measure.quality import Quality, summarize_quality
+from pytest_llmperf.measure.reference import LoadedReference
 from pytest_llmperf.measure.scoring import WINDOW_TOKENS, WINDOWS, read_passage, read_window
 from pytest_llmperf.models import ModelSpec, resolve
 from pytest_llmperf.texts import MEASURED
@@ -73,9 +74,10 @@ def ours(quantization: str, logs: Path) -> Quality:
             pool.load(loading(ModelSpec(SOURCE, each), "llama-cpp", options)) for each in kinds
         )
         passage = read_passage(model, MEASURED, TIMEOUT_S)
+        beside = LoadedReference(reference, MEASURED, TIMEOUT_S)
         return summarize_quality(
             [
-                read_window(model, passage, number, TIMEOUT_S, reference)
+                read_window(model, passage, number, TIMEOUT_S, beside)
                 for number in range(len(passage.windows))
             ]
         )

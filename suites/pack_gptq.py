@@ -1,6 +1,6 @@
 """Pack a model's weights with GPTQ, so that there is a folder to load and to time.
 
-    python benchmarks/pack_gptq.py synthetic:llama-15m FOLDER [--bits 4] [--group-size 32]
+    python suites/pack_gptq.py synthetic:llama-15m FOLDER [--bits 4] [--group-size 32]
 
 Calibrated with random tokens: the weights are as good as those of any synthetic model, their
 sizes and kernels are the real ones. Needs 'pytest-llmperf[gptq]'; runs on the CPU.
@@ -26,7 +26,9 @@ def main() -> None:
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--group-size", type=int, default=32, help="numbers that share a scale")
     given = parser.parse_args()
-    spec = ModelSpec(given.source, "BF16" if given.source.startswith("synthetic:") else None)
+    spec = ModelSpec(
+        given.source, "BF16" if given.source.startswith(("synthetic:", "trained:")) else None
+    )
     pack(resolve(spec, "hf"), given.folder, given.bits, given.group_size)
 
 
@@ -37,7 +39,7 @@ def pack(files: ModelFiles, folder: str, bits: int, group_size: int) -> None:
 
     config = QuantizeConfig(bits=bits, group_size=group_size, desc_act=False)
     model = GPTQModel.load(files.path, config, device="cpu")
-    source = random.Random(0)
+    source = random.Random(0)  # noqa: S311 - tokens, no secrets
     tokens = range(files.vocab_size or 256)
     rows = [source.choices(tokens, k=_ROW_TOKENS) for _ in range(_ROWS)]
     model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows])

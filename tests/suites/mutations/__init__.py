@@ -1,0 +1,1 @@
+"""What spoils each suite: ``MUTATIONS`` of the module of its name."""
