@@ -27,6 +27,9 @@ from pytest_llmperf.shared_names import forget_shared_names, group_of
 DEATH_PIPE_VARIABLE = "PYTEST_LLMPERF_DEATH_PIPE"
 """Environment variable that tells a child the number of its death pipe's read end."""
 
+LEASES_VARIABLE = "PYTEST_LLMPERF_LEASES"
+"""Environment variable that tells a worker the numbers of the GPU locks that it inherited."""
+
 _POLL_S = 0.005
 _DEATH_S = 10.0
 """How long SIGKILL may take; a process inside a driver call that hangs ignores even that."""
@@ -167,6 +170,11 @@ def importable(variables: Mapping[str, str]) -> dict[str, str]:
             filter(None, (variables.get("PYTHONPATH"), str(home)))
         )
     return extended
+
+
+def leases() -> tuple[int, ...]:
+    """In a worker: the GPU locks that it inherited, for what it starts to inherit, too."""
+    return tuple(int(each) for each in os.environ.get(LEASES_VARIABLE, "").split(",") if each)
 
 
 def is_ready(descriptor: int, events: int, timeout_s: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from pytest_llmperf.gate.gatekeeper import Gatekeeper, Suspect, looked_again, lo
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.hardware.cpu import usable_cores
 from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.hardware.gpu_lease import GpuLeases
 from pytest_llmperf.hardware.requirement import Requirement, unmet
 from pytest_llmperf.loader import Loader
 from pytest_llmperf.measure import Instruments, Measurement, Plan, Workload, measure
@@ -38,7 +40,6 @@ from pytest_llmperf.wish import (
     Wish,
     explained,
     showing,
-    turn,
 )
 from pytest_llmperf.worker.loading import Loading, not_installed
 from pytest_llmperf.worker.pool import LoadedModel, WorkerPool
@@ -66,7 +67,8 @@ class Session:
 
     def __post_init__(self) -> None:
         self.instruments = Instruments(self.hardware)
-        self.pool = WorkerPool(self.folder, self.instruments)
+        gpus = GpuLeases.of(self.hardware.gpus, os.environ)
+        self.pool = WorkerPool(self.folder, self.instruments, gpus)
         self.loader = Loader(
             self.settings, self.hardware, self.pool, self.instruments, self.progress
         )
@@ -242,7 +244,13 @@ class RunningTest:
             return measurement
         pool, what = self.session.pool, f"{model.backend} {model.loading.spec.source}"
         try:
-            with explained(), showing(self.session.progress, what) as say, turn(say):
+            with (
+                explained(),
+                showing(self.session.progress, what) as say,
+                pool.turn_to_load(reference, say)
+                if isinstance(reference, Loading)
+                else pool.turn_to_measure(model, say),
+            ):
                 beside = (
                     LoadedReference(
                         pool.load(reference, say), find_text(text.name), self._timeout_s
@@ -273,7 +281,12 @@ class RunningTest:
                 f"measure: the worker of {model.loading.spec.source} is gone; load it again"
             )
         what = f"{model.backend} {model.loading.spec.source}"
-        with explained(), showing(self.session.progress, what) as say, turn(say):
+        pool = self.session.pool
+        with (
+            explained(),
+            showing(self.session.progress, what) as say,
+            pool.turn_to_measure(model, say),
+        ):
             return measure(
                 model, workload, plan, self.session.instruments, name=label, progress=say
             )
@@ -366,12 +379,17 @@ class RunningTest:
         ask: Callable[[LoadedModel], Measurement],
     ) -> Measurement:
         """What a fresh worker tells, which nobody keeps."""
+        pool = self.session.pool
         try:
-            with explained(), showing(self.session.progress, what) as say, turn(say):
-                model = self.session.pool.fresh(loading, number, say)
+            with (
+                explained(),
+                showing(self.session.progress, what) as say,
+                pool.turn_to_load(loading, say, fresh=True),
+            ):
+                model = pool.fresh(loading, number, say)
             return ask(model)
         finally:
-            self.session.pool.close()  # the next test's first worker has to be its own
+            pool.close()  # the next test's first worker has to be its own
 
     def end(self) -> None:
         """The test is over: keep only the worker that the next one may want."""

@@ -66,9 +66,13 @@ def showing(progress: Progress, what: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextlib.contextmanager
-def turn(say: Callable[[str], None]) -> Iterator[None]:
-    """Have this machine's CPU to ourselves: loads and builds disturb what others time."""
-    with cpu_lease(on_wait=lambda: say("waits for another measurement on this machine")):
+def turn_to_build(say: Callable[[str], None], *, shared: bool) -> Iterator[None]:
+    """Have this machine's CPU for finding a model, which may be building one.
+
+    ``shared``: beside those that are timed on GPUs.
+    """
+    waits = "waits for another measurement on this machine"
+    with cpu_lease(shared=shared, on_wait=lambda: say(waits)):
         yield
 
 

@@ -8,6 +8,7 @@ Meant for this project's own tests and for those of whoever builds on it.
 from __future__ import annotations
 
 import array
+import json
 import os
 import random
 import signal
@@ -84,6 +85,12 @@ class FakeOptions(BackendOptions, frozen=True, kw_only=True):
     """Generate this many tokens more than asked."""
     sharpness: float = 5.0
     """Logit of the token one above the last one; that of all others is 0."""
+    gpu_count: int | None = 0
+    """GPUs that it computes on; None: all that it sees."""
+    real_s: float = 0.0
+    """Seconds that a request really takes, asleep."""
+    journal: str | None = None
+    """A file that takes a line of JSON for each request: when, by which worker, on which GPUs."""
     disaster: Disaster | None = None
     at: Literal["load", "prefill", "decode"] = "decode"
     """The phase in which the disaster strikes; in decode, after half of the tokens."""
@@ -95,6 +102,10 @@ class FakeOptions(BackendOptions, frozen=True, kw_only=True):
     """Requests of a queue that are decoded at once."""
     refill: bool = False
     """Whether the next request of a queue begins as soon as one has ended, or with all others."""
+
+    def gpus(self) -> int | None:
+        """As scripted."""
+        return self.gpu_count
 
 
 class Fake:
@@ -159,12 +170,14 @@ class FakeEngine(Engine):
                 "n_ctx": self._script.n_ctx,
             },
             queue=True,
+            device="cpu" if self._script.gpu_count == 0 else "gpu",
             build="scripted: virtual times, no model",
         )
 
     def generate(self, request: Request, timeline: Timeline) -> None:
         """Play one request; a batch takes as long as a single sequence."""
         script = self._script
+        self._sleep()
         if request.lengths:
             self._generate_queue(request, timeline)
             return
@@ -187,6 +200,20 @@ class FakeEngine(Engine):
                 self._deliver(waiting, request.batch, timeline)
                 waiting = []
         del spike
+
+    def _sleep(self) -> None:
+        """Take the scripted part of real time, and write down which."""
+        began = time.monotonic()
+        time.sleep(self._script.real_s)
+        if self._script.journal is not None:
+            line = {
+                "pid": os.getpid(),
+                "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+                "began": began,
+                "ended": time.monotonic(),
+            }
+            with Path(self._script.journal).open("a", encoding="utf-8") as journal:
+                journal.write(f"{json.dumps(line)}\n")
 
     def _generate_queue(self, request: Request, timeline: Timeline) -> None:
         """Play a queue; a step takes as long whatever it decodes, a prompt in it or not."""

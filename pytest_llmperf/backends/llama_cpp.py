@@ -95,6 +95,13 @@ class LlamaCppOptions(BackendOptions, frozen=True, kw_only=True):
     max_ngram_size: _Count | None = None
     """Tokens that must be the same there, at most; None: 2."""
 
+    def gpus(self) -> int | None:
+        """All of them, as llama.cpp shares a model by itself; with split_mode="none" any one."""
+        if self.n_gpu_layers == 0:
+            return 0
+        is_named = self.main_gpu is not None or self.tensor_split is not None
+        return 1 if self.split_mode == "none" and not is_named else None
+
     def of_draft(self) -> LlamaCppOptions:
         """What of these holds for the model that drafts."""
         return LlamaCppOptions(

@@ -37,6 +37,10 @@ class OnnxRuntimeOptions(BackendOptions, frozen=True, kw_only=True):
     past_present_share_buffer: bool = True
     """Keep keys and values in one buffer of the request's whole length, allocated at its start."""
 
+    def gpus(self) -> int | None:
+        """It computes on the CPU."""
+        return 0
+
 
 class OnnxRuntime:
     """The onnxruntime backend, on the CPU."""

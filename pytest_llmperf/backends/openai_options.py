@@ -53,6 +53,10 @@ class OpenAIOptions(BackendOptions, frozen=True, kw_only=True):
         if self.base_url is not None:
             check_url(self.base_url)
 
+    def gpus(self) -> int | None:
+        """All of them, unless a server that is started is said to compute on the CPU."""
+        return 0 if self.device == "cpu" and self.base_url is None else None
+
     def model_format(self, usual: ModelFormat | None) -> ModelFormat | None:
         """That of the server which is started; a server that runs already has its model."""
         del usual

@@ -124,6 +124,13 @@ class BackendOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         """What a synthetic model is made in for these options; ``usual``: the backend's own."""
         return usual
 
+    def gpus(self) -> int | None:
+        """How many GPUs it computes on, of those that it sees: 0, any one, the first 2 …
+
+        None: all of them, or one that the options name by its number.
+        """
+        return None
+
 
 class TextTokens(msgspec.Struct, frozen=True, kw_only=True):
     """A text as a model reads it."""

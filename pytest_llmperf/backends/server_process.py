@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 
+from pytest_llmperf import child
 from pytest_llmperf.backends.protocol import EngineEnded, EngineMissing
 from pytest_llmperf.ending import exit_name
 from pytest_llmperf.shared_names import forget_shared_names
@@ -39,7 +40,9 @@ class ServerProcess:
         self.name = name
         shown = {each: value for each, value in os.environ.items() if each != hidden}
         try:
-            self._process = subprocess.Popen(list(command), stdin=subprocess.DEVNULL, env=shown)
+            self._process = subprocess.Popen(
+                list(command), stdin=subprocess.DEVNULL, env=shown, pass_fds=child.leases()
+            )
         except OSError as error:
             raise EngineMissing(f"cannot start {command[0]}: {error.strerror}; {remedy}") from None
 

@@ -47,6 +47,10 @@ class TensorRtLlmOptions(BackendOptions, frozen=True, kw_only=True):
     tensor_parallel_size: AtLeastOne = 1
     """GPUs that share each layer."""
 
+    def gpus(self) -> int | None:
+        """As many as share a layer."""
+        return self.tensor_parallel_size
+
 
 class TensorRtLlm:
     """The TensorRT-LLM backend."""

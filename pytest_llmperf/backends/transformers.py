@@ -41,6 +41,7 @@ from pytest_llmperf.backends.transformers_packing import (
 from pytest_llmperf.backends.transformers_placement import (
     choose_device,
     computing_device,
+    gpus_of,
     sharing,
     where,
 )
@@ -126,6 +127,10 @@ class TransformersOptions(BackendOptions, frozen=True, kw_only=True):
     """Draft so many tokens from where the last ones stood before; None: do not."""
     max_matching_ngram_size: _Count | None = None
     """Tokens that must be the same there, at most; None: 2."""
+
+    def gpus(self) -> int | None:
+        """One, unless layers are shared."""
+        return gpus_of(self.device) if self.device_map is None else None
 
 
 class Transformers:

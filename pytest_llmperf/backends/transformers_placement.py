@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 _ALLOWED = re.compile(r"(?P<device>\d+|cpu)=(?P<size>\d+(\.\d+)?(GiB|MiB|GB|MB))")
 
 
+def gpus_of(wanted: str) -> int | None:
+    """How many GPUs compute for a ``device``; None: it is named by its number."""
+    if wanted == "cpu":
+        return 0
+    return 1 if wanted in {"auto", "cuda", "mps"} else None
+
+
 def choose_device(torch: Any, wanted: str) -> Any:
     """``auto``: the first accelerator, else the CPU; a torch.device."""
     if wanted != "auto":

@@ -23,7 +23,7 @@ from pytest_llmperf.backends.protocol import (
 from pytest_llmperf.backends.timeline import UNKNOWN
 from pytest_llmperf.backends.torch_engine import TorchEngine
 from pytest_llmperf.backends.transformers import Transformers
-from pytest_llmperf.backends.transformers_placement import choose_device
+from pytest_llmperf.backends.transformers_placement import choose_device, gpus_of
 from pytest_llmperf.backends.transformers_weights import read_model, torch_build
 from pytest_llmperf.hardware import usable_cores
 from pytest_llmperf.models import ModelFiles
@@ -50,6 +50,10 @@ class TrainingOptions(BackendOptions, frozen=True, kw_only=True):
     """``cpu``, ``cuda``, ``mps``, ``cuda:1``; auto: the first accelerator, else the CPU."""
     num_threads: int | None = None
     """Threads of torch on the CPU; None: the cores this process may use."""
+
+    def gpus(self) -> int | None:
+        """One."""
+        return gpus_of(self.device)
 
 
 class TransformersTraining(Transformers):

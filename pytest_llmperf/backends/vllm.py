@@ -74,6 +74,10 @@ class VllmOptions(BackendOptions, frozen=True, kw_only=True):
     tensor_parallel_size: AtLeastOne = 1
     """GPUs that share each layer."""
 
+    def gpus(self) -> int | None:
+        """As many as share a layer."""
+        return self.tensor_parallel_size
+
 
 def _distribution() -> str:
     """Builds for the CPU go by another name."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +19,7 @@ from pytest_llmperf.fit.before_load import DoesNotFit, require_room_at_most
 from pytest_llmperf.gate.baseline import BaselineError
 from pytest_llmperf.gate.budget import BadLimit
 from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.hardware.gpu_lease import GpuLeases
 from pytest_llmperf.hardware.lease import LeaseError, cpu_lease
 from pytest_llmperf.measure import Instruments, Measurement, Plan, Workload, measure
 from pytest_llmperf.measure.assessing import assess
@@ -59,7 +61,8 @@ class Workbench(contextlib.AbstractContextManager["Workbench"]):
         """How many were started."""
         self._folder = Path(tempfile.mkdtemp(prefix=f"pytest-llmperf-{command}-"))
         self._instruments = Instruments(hardware)
-        self._pool = WorkerPool(self._folder, self._instruments)
+        gpus = GpuLeases.of(hardware.gpus, os.environ)
+        self._pool = WorkerPool(self._folder, self._instruments, gpus)
 
     def __exit__(
         self,
@@ -95,7 +98,9 @@ class Workbench(contextlib.AbstractContextManager["Workbench"]):
         adapter, chosen = choose(backend or default_backend(spec.source), given, python)
         if python is None:
             require_room_at_most(spec, adapter, chosen, self.hardware)
-        with self._turn(""):
+        waits = "waits for another measurement on this machine"
+        shared = self._pool.wants_gpus(chosen)
+        with cpu_lease(shared=shared, on_wait=lambda: self.say(waits)):
             return prepare(
                 spec,
                 adapter,
@@ -122,40 +127,30 @@ class Workbench(contextlib.AbstractContextManager["Workbench"]):
         BadText.
         """
         told = f"{what}: " if what else ""
-        with self._turn(told):
-            try:
-                self.say(f"{told}load")
-                model = self._pool.fresh(loading, invocation, lambda phase: self.say(told + phase))
+
+        def say(detail: str) -> None:
+            self.say(told + detail)
+
+        try:
+            with self._pool.turn_to_load(loading, say, fresh=True):
+                say("load")
+                model = self._pool.fresh(loading, invocation, say)
                 self.workers += 1
-                seen = measure(
-                    model,
-                    workload,
-                    plan,
-                    self._instruments,
-                    name=name,
-                    progress=lambda sample: self.say(told + sample),
-                )
+            with self._pool.turn_to_measure(model, say):
+                seen = measure(model, workload, plan, self._instruments, name=name, progress=say)
                 if text is None or seen.invalid is not None:
                     return seen
-                say = lambda window: self.say(told + window)  # noqa: E731 - as above
                 return assess(model, None, seen, TextRequest(text), plan.timeout_s, say)
-            finally:
-                self._pool.close()
+        finally:
+            self._pool.close()
 
     def store(self, loading: Loading, text: TextRequest, target: Path, timeout_s: float) -> Head:
         """Keep what a model says of a text. Raises LeaseError, and as :func:`store`."""
-        with self._turn(""):
+        with self._pool.turn_to_load(loading, self.say):
             try:
                 return store(self._pool.load(loading, self.say), text, target, timeout_s, self.say)
             finally:
                 self._pool.close()
-
-    @contextlib.contextmanager
-    def _turn(self, told: str) -> Iterator[None]:
-        """Have this machine's CPU to ourselves."""
-        waits = "waits for another measurement on this machine"
-        with cpu_lease(on_wait=lambda: self.say(told + waits)):
-            yield
 
 
 def default_backend(source: str) -> str:

@@ -11,7 +11,8 @@ from typing import NoReturn
 
 import msgspec
 
-from pytest_llmperf.hardware.facts import Accelerator, Hardware
+from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.hardware.visible import visible
 
 GIB = 1 << 30
 _GB = 10**9
@@ -69,7 +70,7 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
 
 def room_here(hardware: Hardware, cpu: Limits = UNKNOWN, gpu: Limits = UNKNOWN) -> Room:
     """What is free on this machine now; of its GPUs, all of their memory."""
-    gpus = visible(hardware.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    gpus = visible(hardware.gpus, os.environ).gpus
     return Room(
         name="here",
         ram=hardware.memory.usable_bytes,
@@ -78,27 +79,6 @@ def room_here(hardware: Hardware, cpu: Limits = UNKNOWN, gpu: Limits = UNKNOWN) 
         cpu_limits=cpu,
         gpu_limits=gpu,
     )
-
-
-def visible(gpus: Sequence[Accelerator], listed: str | None) -> list[Accelerator]:
-    """Those that engines see under ``CUDA_VISIBLE_DEVICES``; None: all.
-
-    Numbers, or the beginnings of UUIDs; what comes after one that is none is not seen. Cards of
-    other makers do not obey it.
-    """
-    cuda = [each for each in gpus if each.kind == "cuda"]
-    if listed is None:
-        return list(gpus)
-    seen = []
-    for name in filter(None, (part.strip() for part in listed.split(","))):
-        if name.isdecimal():
-            found = cuda[int(name) : int(name) + 1]
-        else:
-            found = [each for each in cuda if each.uuid and each.uuid.startswith(name)][:1]
-        if not found:
-            break
-        seen += found
-    return [*seen, *(each for each in gpus if each.kind != "cuda")]
 
 
 def stated_room(

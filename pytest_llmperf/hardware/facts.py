@@ -77,6 +77,8 @@ class Accelerator(msgspec.Struct, frozen=True, kw_only=True):
     """CUDA: ``8.9``. ROCm: the target, ``gfx1100``."""
     mig: str | None = None
     """Profile of the MIG instance, such as ``1g.10gb``."""
+    mig_name: str | None = None
+    """Its older name, ``MIG-GPU-…/1/0``: the card, the GPU instance, the compute instance."""
     driver: str | None = None
     pci: str | None = None
 

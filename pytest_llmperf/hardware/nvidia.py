@@ -72,6 +72,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     compute_capability: str | None
     mig: str | None
     pci: str | None
+    mig_name: str | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +168,7 @@ def _accelerator(device: Device, driver: str | None) -> Accelerator:
         uuid=device.uuid,
         compute_capability=device.compute_capability,
         mig=device.mig,
+        mig_name=device.mig_name,
         driver=driver,
         pci=device.pci,
     )

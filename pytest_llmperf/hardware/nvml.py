@@ -156,7 +156,20 @@ class Library:
             compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
             mig=unit.mig,
             pci=self.pci(unit),
+            mig_name=self._mig_name(unit),
         )
+
+    def _mig_name(self, unit: Unit) -> str | None:
+        """``MIG-GPU-…/1/0``: what drivers before R470 called an instance, and newer ones take."""
+        if unit.mig is None:
+            return None
+        pynvml = self.pynvml
+        parts = (
+            self.optional(pynvml.nvmlDeviceGetUUID, unit.parent),
+            self.optional(pynvml.nvmlDeviceGetGpuInstanceId, unit.handle),
+            self.optional(pynvml.nvmlDeviceGetComputeInstanceId, unit.handle),
+        )
+        return None if None in parts else "MIG-{}/{}/{}".format(*parts)
 
     def uuid(self, unit: Unit) -> str | None:
         """``GPU-…`` or ``MIG-…``; None if the library does not tell."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from pytest_llmperf.fit.before_load import (
 )
 from pytest_llmperf.hardware.calibration import Calibration, calibrate_cpu, calibrate_cuda
 from pytest_llmperf.hardware.facts import Hardware
+from pytest_llmperf.hardware.gpu_lease import Seat
 from pytest_llmperf.hardware.gpu_watch import GpuSnapshot, GpuWatch
 from pytest_llmperf.hardware.memory import from_linux
+from pytest_llmperf.hardware.visible import VARIABLE
 from pytest_llmperf.measure import roofline
 from pytest_llmperf.measure.gpu_neighbours import wait_until_given_back
 from pytest_llmperf.measure.roofline import Roofline
@@ -42,8 +45,13 @@ class Instruments(Surroundings):
         self._hardware = hardware
         self._cpu: list[Calibration] = []
         self._no_cpu = _NOT_PROBED
+        self._owes_cpu = False
+        """Whether it was not probed because a GPU was expected to compute."""
         self._gpus: list[Calibration] = []
-        """Of all GPUs that torch sees, the latest last."""
+        """Of the GPUs that the latest worker sees, the latest last."""
+        self._listed: str | None = None
+        self._probed: dict[str | None, list[Calibration]] = {None: self._gpus}
+        """By what a worker's CUDA_VISIBLE_DEVICES listed; None: as we have it."""
         self._no_gpu = ""
         self._gpu_tries = 0
         self._expected: dict[str, Expectation] = {}
@@ -55,19 +63,42 @@ class Instruments(Surroundings):
     def _has_cuda(self) -> bool:
         return any(each.kind == "cuda" for each in self._hardware.accelerators)
 
-    def before_start(self, loading: Loading, *, alone: bool) -> GpuSnapshot | None:
+    def before_start(
+        self, loading: Loading, seat: Seat | None, *, alone: bool
+    ) -> GpuSnapshot | None:
         """Ask whether there is room; probe the machine if no model is loaded; read the GPUs.
 
-        Raises DoesNotFit.
+        Where others may be timed on GPUs of their own, the CPU is probed only when it turns out
+        that it computes. Raises DoesNotFit.
         """
         self._require_room(loading)
+        self._sit_down(seat)
         if alone and loading.files is not None:
-            self._calibrate_cpu()
+            self._owes_cpu = seat is not None and seat.leaves_the_cpu
+            if not self._owes_cpu:
+                self._calibrate_cpu()
             if self._has_cuda and not self._gpus and self._gpu_tries < _GPU_TRIES:
                 self._calibrate_gpus()
         if self.gpu is None and self._has_cuda:
             self.gpu = GpuWatch.start()
-        return None if self.gpu is None else self.gpu.read()
+        return self.read_gpus(seat)
+
+    def _sit_down(self, seat: Seat | None) -> None:
+        """Probes of other cards say nothing of these, and number them otherwise."""
+        listed = None if seat is None else seat.listed
+        if listed != self._listed:
+            self._listed, self._gpu_tries = listed, 0
+            self._gpus = self._probed.setdefault(listed, [])
+
+    def read_gpus(self, seat: Seat | None) -> GpuSnapshot | None:
+        """Those of a seat now; others are computed on by other processes. None: nothing is read."""
+        snapshot = None if self.gpu is None else self.gpu.read()
+        ours = None if seat is None else seat.uuids
+        if snapshot is None or ours is None:
+            return snapshot
+        return msgspec.structs.replace(
+            snapshot, gpus=tuple(each for each in snapshot.gpus if each.uuid in ours)
+        )
 
     def _require_room(self, loading: Loading) -> None:
         if not can_be_asked(loading.python, self._hardware):
@@ -115,7 +146,8 @@ class Instruments(Surroundings):
 
     def _calibrate_gpus(self) -> None:
         self._gpu_tries += 1
-        found = calibrate_cuda()
+        listed = {} if self._listed is None else {VARIABLE: self._listed}
+        found = calibrate_cuda(environment={**os.environ, **listed})
         if isinstance(found, str):
             self._no_gpu = found
         else:
@@ -154,6 +186,10 @@ class Instruments(Surroundings):
         """
         if model.files is None:
             return None, None
+        if model.engine.device == "cpu" and self._owes_cpu:
+            self._owes_cpu = False
+            with model.worker.still():
+                self._calibrate_cpu()
         probes, _ = self._of_device(model.engine.device)
         before = probes[-1] if probes else None
         if before is None or model.engine.device != "cpu":

@@ -111,8 +111,7 @@ class Observer:
             self._conditions.between(core_times_ns())
 
     def _read_gpus(self) -> GpuSnapshot | None:
-        gpu = self._instruments.gpu
-        return gpu.read() if self._on_gpu and gpu is not None else None
+        return self._instruments.read_gpus(self._model.seat) if self._on_gpu else None
 
     def _gpu_conditions(self) -> list[GpuConditions]:
         after = self._read_gpus()

@@ -12,6 +12,9 @@ from pathlib import Path
 import msgspec
 
 from pytest_llmperf import child
+from pytest_llmperf.hardware.gpu_lease import Seat
+from pytest_llmperf.hardware.visible import VARIABLE
+from pytest_llmperf.identity import identify
 from pytest_llmperf.worker import errors
 from pytest_llmperf.worker.board import Board
 from pytest_llmperf.worker.environment import worker_environment
@@ -39,25 +42,24 @@ Tick = Callable[[str], None]
 """Called about every second while an answer is awaited, with the worker's phase."""
 
 
-class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Proof that a process group is ours: written beside the worker's log."""
-
-    pid: int
-    start_ticks: int | None
-    """Start time of the process in clock ticks since boot; None where /proc does not tell."""
-    boot_id: str | None
-
-
 class Worker:
     """One worker process and the channel to it."""
 
-    def __init__(self, backend: str, folder: Path, name: str, python: str | None = None) -> None:
+    def __init__(
+        self,
+        backend: str,
+        folder: Path,
+        name: str,
+        python: str | None = None,
+        seat: Seat | None = None,
+    ) -> None:
         """Start the process. ``folder`` takes its log, its board and the record of its pid.
 
-        ``python``: another interpreter than ours; its environment needs this package, too. Raises
-        WorkerError when it does not come up.
+        ``python``: another interpreter than ours; its environment needs this package, too.
+        ``seat``: the GPUs that it is to see. Raises WorkerError when it does not come up.
         """
         self.backend = backend
+        self._seat = seat
         self._python = python or sys.executable
         self._timeout_s = START_TIMEOUT_S
         self._purpose = ""
@@ -65,7 +67,7 @@ class Worker:
         self._board = Board(folder / f"{name}.board", create=True)
         self._child = self._start(folder / f"{name}.board")
         try:
-            record = describe_process(self.pid)
+            record = identify(self.pid)
             (folder / f"{name}.json").write_bytes(msgspec.json.encode(record))
             hello = self._receive(time.monotonic() + START_TIMEOUT_S, None)
             if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
@@ -79,12 +81,13 @@ class Worker:
         self._incoming, from_worker_write = os.pipe()
         self._reader = FrameReader(self._incoming)
         arguments = [str(to_worker_read), str(from_worker_write), str(board)]
+        locks = () if self._seat is None else self._seat.descriptors
         try:
             with self.log.open("ab") as log:
                 return child.start(
                     [self._python, "-m", "pytest_llmperf.worker", *arguments],
                     environment=self._environment(),
-                    descriptors=(to_worker_read, from_worker_write),
+                    descriptors=(to_worker_read, from_worker_write, *locks),
                     stdout=log,
                     stderr=log,
                 )
@@ -94,6 +97,10 @@ class Worker:
 
     def _environment(self) -> dict[str, str]:
         variables = worker_environment(os.environ)
+        if self._seat is not None:
+            variables[child.LEASES_VARIABLE] = ",".join(map(str, self._seat.descriptors))
+            if self._seat.listed is not None:
+                variables[VARIABLE] = self._seat.listed
         # Another environment must not find our packages in place of its own.
         return variables if self._python == sys.executable else child.importable(variables)
 
@@ -218,15 +225,3 @@ class Worker:
                 os.close(self._outgoing)
                 os.close(self._incoming)
                 self._outgoing = -1
-
-
-def describe_process(pid: int) -> WorkerRecord:
-    """Pid, start time and boot id of a process, as far as the system tells."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        # The command name, in parentheses, may hold spaces; the start time is field 22.
-        start_ticks: int | None = int(stat.rpartition(")")[2].split()[19])
-        boot_id: str | None = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        start_ticks = boot_id = None
-    return WorkerRecord(pid=pid, start_ticks=start_ticks, boot_id=boot_id)

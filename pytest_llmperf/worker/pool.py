@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from pytest_llmperf.backends import AllocatorPeak, EngineFacts, adapter_path
+from pytest_llmperf.backends import AllocatorPeak, BackendOptions, EngineFacts, adapter_path
 from pytest_llmperf.child import Undead
 from pytest_llmperf.ending import exit_name
+from pytest_llmperf.hardware.gpu_lease import GpuLeases, Seat
 from pytest_llmperf.hardware.gpu_watch import GpuSnapshot
+from pytest_llmperf.hardware.lease import cpu_lease
 from pytest_llmperf.models import ModelFiles
 from pytest_llmperf.worker.errors import WorkerError
 from pytest_llmperf.worker.host import Tick, Worker
@@ -38,6 +41,8 @@ class LoadedModel:
     """What the engine's allocator took of each GPU up to the end of the load."""
     idle: GpuSnapshot | None = None
     """The GPUs before the worker was started; None: there are none, or they were not read."""
+    seat: Seat | None = None
+    """The GPUs that are its own until the worker has ended; None: it computes on the CPU."""
     has_read: bool = False
     """Whether it read a text: what that left in its memory must not be another test's."""
     requests: int = 0
@@ -62,15 +67,55 @@ class LoadedModel:
 class WorkerPool:
     """The workers of one pytest process."""
 
-    def __init__(self, folder: Path, surroundings: Surroundings | None = None) -> None:
-        """``folder`` takes the logs; ``surroundings`` looks at the machine around each worker."""
+    def __init__(
+        self,
+        folder: Path,
+        surroundings: Surroundings | None = None,
+        gpus: GpuLeases | None = None,
+    ) -> None:
+        """``folder`` takes the logs; ``surroundings`` looks at the machine around each worker.
+
+        ``gpus``: what is taken for each worker; None: nobody else is on this machine.
+        """
         self._folder = folder
         self._surroundings = surroundings
+        self._gpus = gpus
         self._count = 0
         self._models: dict[str, LoadedModel] = {}
         self._used: set[str] = set()
         self.bad_exits: list[str] = []
         """What went wrong when nothing was asked; told at the end of the run."""
+
+    def wants_gpus(self, options: BackendOptions) -> bool:
+        """Whether what is loaded like this is expected to compute on GPUs and leave the CPU."""
+        return self._gpus is not None and options.gpus() != 0 and self._gpus.leaves_the_cpu
+
+    @contextlib.contextmanager
+    def turn_to_load(
+        self, loading: Loading, tick: Tick | None = None, *, fresh: bool = False
+    ) -> Iterator[None]:
+        """Have to ourselves what a load disturbs, or is disturbed by; ``fresh``: of :meth:`fresh`.
+
+        First the GPUs, for which nobody may wait while he holds the CPU: their holder may need
+        it. Raises LeaseError.
+        """
+        if fresh:
+            self.close()
+        elif not self.has(loading):
+            self.make_room(loading.key)
+        try:
+            kept = self.has(loading)
+            seat = self._models[loading.key].seat if kept else self._take_gpus(loading, tick)
+            with _cpu(seat, tick):
+                yield
+        finally:
+            self._leave_gpus()
+
+    def turn_to_measure(
+        self, model: LoadedModel, tick: Tick | None = None
+    ) -> contextlib.AbstractContextManager[None]:
+        """Have the CPU for a timed section, whose GPUs the model has already. Raises LeaseError."""
+        return _cpu(model.seat, tick)
 
     def load(self, loading: Loading, tick: Tick | None = None) -> LoadedModel:
         """A loaded model, kept from before or fresh. Raises WorkerError."""
@@ -116,22 +161,43 @@ class WorkerPool:
     def _start(self, loading: Loading, invocation: int, tick: Tick | None) -> LoadedModel:
         name = f"worker-{self._count:03d}-{loading.backend.name}"
         self._count += 1
-        around = self._surroundings
-        idle = None if around is None else around.before_start(loading, alone=not self._models)
+        seat = self._take_gpus(loading, tick)
+        around, alone = self._surroundings, not self._models
+        idle = None if around is None else around.before_start(loading, seat, alone=alone)
         cached = page_cache(loading.files)
-        worker = Worker(loading.backend.name, self._folder, name, loading.python)
+        worker = Worker(loading.backend.name, self._folder, name, loading.python, seat)
         try:
             model = _load(worker, loading, invocation, tick, cached)
         except BaseException:
             worker.kill()
+            self._leave_gpus()
             raise
         model.idle = idle
+        model.seat = None if model.engine.device == "cpu" else seat
         self._models[loading.key] = model
         self._used.add(loading.key)
+        if model.seat is None:
+            self._leave_gpus()
         return model
+
+    def _take_gpus(self, loading: Loading, tick: Tick | None) -> Seat | None:
+        if self._gpus is None:
+            return None
+        return self._gpus.take(loading.options.gpus(), _telling(tick, "for a GPU that is in use"))
+
+    def _leave_gpus(self) -> None:
+        """Unless a worker computes on them. One that does not has inherited them all the same."""
+        if self._gpus is not None and all(each.seat is None for each in self._models.values()):
+            self._gpus.free() if self._models else self._gpus.leave()
 
     def _drop(self, key: str) -> None:
         model = self._models.pop(key)
+        try:
+            self._end(model)
+        finally:
+            self._leave_gpus()
+
+    def _end(self, model: LoadedModel) -> None:
         worker = model.worker
         already_reported = worker.ended
         try:
@@ -149,6 +215,17 @@ class WorkerPool:
             kept = self._surroundings.after_end(model.idle)
             if kept is not None:
                 self.bad_exits.append(kept)
+
+
+def _cpu(seat: Seat | None, tick: Tick | None) -> contextlib.AbstractContextManager[None]:
+    """Alone, unless GPUs compute that share nothing with it."""
+    shared = seat is not None and seat.leaves_the_cpu
+    on_wait = _telling(tick, "for another measurement on this machine")
+    return cpu_lease(shared=shared, on_wait=on_wait)
+
+
+def _telling(tick: Tick | None, what: str) -> Callable[[], None] | None:
+    return None if tick is None else lambda: tick(f"waits {what}")
 
 
 def _load(

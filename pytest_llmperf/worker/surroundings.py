@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from pytest_llmperf.hardware.gpu_lease import Seat
 from pytest_llmperf.hardware.gpu_watch import GpuSnapshot
 from pytest_llmperf.worker.loading import Loading
 
@@ -11,10 +12,13 @@ from pytest_llmperf.worker.loading import Loading
 class Surroundings(Protocol):
     """Whoever has to look at the machine while a worker is not there."""
 
-    def before_start(self, loading: Loading, *, alone: bool) -> GpuSnapshot | None:
-        """Look at the machine before a worker starts; what the GPUs show becomes ``idle``.
+    def before_start(
+        self, loading: Loading, seat: Seat | None, *, alone: bool
+    ) -> GpuSnapshot | None:
+        """Look at the machine before a worker starts; what its GPUs show becomes ``idle``.
 
-        ``alone``: no other worker of this process is alive.
+        ``seat``: the GPUs that it may use; None: it was not told. ``alone``: no other worker of
+        this process is alive.
         """
         ...
 

@@ -18,9 +18,9 @@ import msgspec
 import psutil
 
 from pytest_llmperf.backends import Request
+from pytest_llmperf.identity import Identity
 from pytest_llmperf.models import ModelSpec
 from pytest_llmperf.worker.board import Board
-from pytest_llmperf.worker.host import WorkerRecord
 from pytest_llmperf.worker.loading import Loading, choose, prepare
 from pytest_llmperf.worker.messages import Generate, Generated
 from pytest_llmperf.worker.pool import LoadedModel
@@ -145,7 +145,7 @@ def wait_for_phase(folder: Path, phase: str, number: int = 0, timeout_s: float =
             time.sleep(_POLL_S)
     finally:
         board.close()
-    return msgspec.json.decode(record.read_bytes(), type=WorkerRecord).pid
+    return msgspec.json.decode(record.read_bytes(), type=Identity).pid
 
 
 def _find_record(folder: Path, number: int) -> Path | None:

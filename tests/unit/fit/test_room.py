@@ -63,8 +63,9 @@ def test_a_gpu_beside_one_that_shares_memory_has_memory_of_its_own() -> None:
 
 
 FIRST = msgspec.structs.replace(CARD, uuid="GPU-aa11", name="first")
-SECOND = msgspec.structs.replace(CARD, uuid="GPU-bb22", name="second")
-RADEON = msgspec.structs.replace(CARD, kind="rocm", name="radeon")
+SECOND = msgspec.structs.replace(CARD, uuid="GPU-bb22", name="second", memory_bytes=16 * GIB)
+RADEON = msgspec.structs.replace(CARD, kind="rocm", name="radeon", memory_bytes=4 * GIB)
+SIZES = {"first": 8 * GIB, "second": 16 * GIB, "radeon": 4 * GIB}
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,12 @@ RADEON = msgspec.structs.replace(CARD, kind="rocm", name="radeon")
         ("-1", ["radeon"]),
     ],
 )
-def test_gpus_that_engines_do_not_see_are_no_room(listed: str | None, seen: list[str]) -> None:
-    found = room.visible((FIRST, SECOND, RADEON), listed)
-    assert [each.name for each in found] == seen
+def test_gpus_that_engines_do_not_see_are_no_room(
+    listed: str | None, seen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = msgspec.structs.replace(HERE, accelerators=(FIRST, SECOND, RADEON))
+    if listed is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert room.room_here(cards).vram == tuple(SIZES[name] for name in seen)

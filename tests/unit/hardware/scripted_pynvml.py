@@ -161,6 +161,14 @@ def nvmlDeviceGetMigDeviceHandleByIndex(parent: str, slot: int) -> str:
     return f"mig{slot}"
 
 
+def nvmlDeviceGetGpuInstanceId(handle: str) -> int:
+    return int(handle[-1]) + 1
+
+
+def nvmlDeviceGetComputeInstanceId(handle: str) -> int:
+    return 0
+
+
 def nvmlDeviceGetAttributes(handle: str) -> SimpleNamespace:
     return SimpleNamespace(gpuInstanceSliceCount=1, memorySizeMB=9984)
 

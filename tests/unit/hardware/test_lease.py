@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
 import pytest
 
 from pytest_llmperf.hardware.lease import LeaseError, cpu_lease, default_directory
@@ -28,10 +29,10 @@ print("gave back", flush=True)
 
 
 @contextmanager
-def process(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def process(folder: Path, program: str = PROGRAM) -> Iterator[subprocess.Popen[str]]:
     """A process that takes the lease and holds it until it reads a line."""
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(folder)],
+        [sys.executable, "-c", program, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -48,13 +49,20 @@ def says(running: subprocess.Popen[str]) -> str:
     return running.stdout.readline().strip()
 
 
+def says_at_last(running: subprocess.Popen[str]) -> str:
+    """What it says when it has waited."""
+    while (told := says(running)) == "waits":
+        pass
+    return told
+
+
 def test_second_process_waits_and_is_told_so(tmp_path: Path) -> None:
     with process(tmp_path) as first:
         assert says(first) == "holds"
         with process(tmp_path) as second:
             assert says(second) == "waits"
             first.communicate("go\n", timeout=PATIENT_S)
-            assert says(second) == "holds"
+            assert says_at_last(second) == "holds"
 
 
 GREEDY = """
@@ -84,9 +92,7 @@ def test_one_that_measures_without_a_pause_leaves_others_their_turn(tmp_path: Pa
                 assert greedy.stdin is not None
                 greedy.stdin.write("go\n")
                 greedy.stdin.flush()
-                while (told := says(patient)) == "waits":
-                    pass
-                assert told == "holds"
+                assert says_at_last(patient) == "holds"
                 patient.communicate("go\n", timeout=PATIENT_S)
             assert greedy.wait(PATIENT_S) == 0
             assert greedy.stdout is not None
@@ -101,7 +107,7 @@ def test_killed_holder_frees_it(tmp_path: Path) -> None:
         with process(tmp_path) as second:
             assert says(second) == "waits"
             first.kill()
-            assert says(second) == "holds"
+            assert says_at_last(second) == "holds"
 
 
 def test_nobody_waits_for_a_lease_given_back(tmp_path: Path) -> None:
@@ -135,11 +141,40 @@ def test_errors_of_the_timed_section_are_not_taken_for_the_lock_s(tmp_path: Path
 def test_file_system_without_kernel_locks_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A soft lock would outlive a killed holder."""
-    monkeypatch.setattr("pytest_llmperf.hardware.lease.FileLock", filelock.SoftFileLock)
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
     with pytest.raises(LeaseError, match="flock"), cpu_lease(tmp_path):
         pass
-    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_read_only_disk_is_named_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: object, *_: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("pytest_llmperf.hardware.lock.os.open", refuse)
+    with pytest.raises(LeaseError, match=r"Read-only file system.*XDG_STATE_HOME"):
+        cpu_lease(tmp_path).__enter__()
+
+
+SHARED = PROGRAM.replace("on_wait", "shared=True, on_wait")
+
+
+def test_gpus_are_timed_beside_each_other_but_not_beside_the_cpu(tmp_path: Path) -> None:
+    with process(tmp_path, SHARED) as first, process(tmp_path, SHARED) as second:
+        assert [says(first), says(second)] == ["holds", "holds"]
+        with process(tmp_path) as alone:
+            assert says(alone) == "waits"
+            with process(tmp_path, SHARED) as late:
+                assert says(late) == "waits"  # else the CPU would never have its turn
+                for each in (first, second):
+                    each.communicate("go\n", timeout=PATIENT_S)
+                assert says_at_last(alone) == "holds"
+                alone.communicate("go\n", timeout=PATIENT_S)
+                assert says_at_last(late) == "holds"
 
 
 def test_default_folder_is_the_user_s_and_follows_the_environment(

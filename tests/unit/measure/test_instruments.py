@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,8 @@ import pytest
 from pytest_llmperf.backends import EngineFacts, find_backend
 from pytest_llmperf.hardware.calibration import Calibration
 from pytest_llmperf.hardware.facts import Accelerator, Hardware
-from pytest_llmperf.hardware.gpu_watch import GpuWatch
+from pytest_llmperf.hardware.gpu_lease import Seat
+from pytest_llmperf.hardware.gpu_watch import GpuReading, GpuSnapshot, GpuWatch
 from pytest_llmperf.measure import instruments
 from pytest_llmperf.measure.instruments import Instruments
 from pytest_llmperf.models import ModelSpec
@@ -31,6 +33,7 @@ class Probes:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made: list[str] = []
+        self.listed: list[str | None] = []
         self.cpu: Calibration | str = PROBE
         self.gpus: tuple[Calibration, ...] | str = (CARD,)
         monkeypatch.setattr(instruments, "calibrate_cpu", self._cpu)
@@ -41,8 +44,9 @@ class Probes:
         self.made.append("cpu")
         return self.cpu
 
-    def _cuda(self) -> tuple[Calibration, ...] | str:
+    def _cuda(self, environment: Mapping[str, str]) -> tuple[Calibration, ...] | str:
         self.made.append("gpu")
+        self.listed.append(environment.get("CUDA_VISIBLE_DEVICES"))
         return self.gpus
 
 
@@ -94,7 +98,7 @@ def test_a_cpu_is_probed_before_and_after_the_samples(
     machine = Instruments(card)
     model = loaded(tmp_path / "model.gguf", "cpu")
     assert machine.probes_around(model) == (None, None)
-    machine.before_start(loading(tmp_path / "model.gguf"), alone=True)
+    machine.before_start(loading(tmp_path / "model.gguf"), None, alone=True)
     probes.made.clear()
     assert machine.probes_around(model) == (PROBE, PROBE)
     assert probes.made == ["cpu"]
@@ -106,7 +110,7 @@ def test_a_gpu_is_not_probed_while_it_holds_a_model(
     card: Hardware, probes: Probes, tmp_path: Path
 ) -> None:
     machine = Instruments(card)
-    machine.before_start(loading(tmp_path / "model.gguf"), alone=True)
+    machine.before_start(loading(tmp_path / "model.gguf"), None, alone=True)
     probes.made.clear()
     assert machine.probes_around(loaded(tmp_path / "model.gguf", "cuda:0")) == (CARD, None)
     assert probes.made == []
@@ -122,7 +126,7 @@ def test_gpus_are_probed_before_the_first_model_only(
 ) -> None:
     machine = Instruments(card)
     for alone in (False, True, True):
-        machine.before_start(loading(tmp_path / "model.gguf"), alone=alone)
+        machine.before_start(loading(tmp_path / "model.gguf"), None, alone=alone)
     assert probes.made == ["cpu", "gpu", "cpu"]
 
 
@@ -132,5 +136,51 @@ def test_a_failed_probe_of_the_gpus_is_tried_once_more(
     probes.gpus = "the GPU's memory bandwidth is not known: out of memory"
     machine = Instruments(card)
     for _ in range(3):
-        machine.before_start(loading(tmp_path / "model.gguf"), alone=True)
+        machine.before_start(loading(tmp_path / "model.gguf"), None, alone=True)
     assert probes.made.count("gpu") == 2
+
+
+def seat(listed: str | None, gpu: Accelerator) -> Seat:
+    return Seat(gpus=(msgspec.structs.replace(gpu, uuid=f"GPU-{listed}"),), listed=listed)
+
+
+def test_only_the_gpus_that_are_ours_are_probed_and_each_once(
+    card: Hardware, probes: Probes, tmp_path: Path
+) -> None:
+    """What others are timed on is left alone, and so is the CPU that times them."""
+    machine = Instruments(card)
+    (gpu,) = card.accelerators
+    for listed in ("0", "0", "1", "0"):
+        machine.before_start(loading(tmp_path / "a.gguf"), seat(listed, gpu), alone=True)
+    assert probes.made == ["gpu", "gpu"]
+    assert probes.listed == ["0", "1"]
+
+
+def test_a_cpu_that_computes_instead_of_a_gpu_is_probed_then(
+    card: Hardware, probes: Probes, tmp_path: Path
+) -> None:
+    machine = Instruments(card)
+    machine.before_start(loading(tmp_path / "a.gguf"), seat("0", card.accelerators[0]), alone=True)
+    before, after = machine.probes_around(loaded(tmp_path / "a.gguf", "cpu"))
+    assert probes.made == ["gpu", "cpu", "cpu"]
+    assert before is not None
+    assert after is not None
+
+
+def test_readings_are_those_of_our_own_gpus(card: Hardware) -> None:
+    class Watch:
+        def read(self) -> GpuSnapshot:
+            names = ("GPU-0", "GPU-1")
+            return GpuSnapshot(
+                gpus=tuple(
+                    GpuReading(uuid=each, pci=None, name="RTX", integrated=False) for each in names
+                )
+            )
+
+    machine = Instruments(card)
+    machine.gpu = cast("GpuWatch", Watch())
+    (gpu,) = card.accelerators
+    for of, wanted in ((seat("1", gpu), ["GPU-1"]), (None, ["GPU-0", "GPU-1"])):
+        snapshot = machine.read_gpus(of)
+        assert snapshot is not None
+        assert [each.uuid for each in snapshot.gpus] == wanted
