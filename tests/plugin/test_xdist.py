@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.plugin.conftest import Run
-from tests.scripted_gpus import scripted_gpus
+from tests.scripted_gpus import overlaps, requests, scripted_gpus, sections
 
 CARDS = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
 Machine = Callable[..., None]
@@ -40,36 +38,13 @@ def machine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Machi
     return have
 
 
-def requests(folder: Path) -> list[dict[str, Any]]:
-    """What the engines wrote down: when they computed, and on which GPUs."""
-    lines = (folder / "journal").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def sections(found: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """By GPU, from the first to the last request of each worker: what lies between is its own."""
-    by_worker: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for each in found:
-        for gpu in each["gpus"].split(","):
-            by_worker.setdefault((gpu, each["pid"]), []).append(each)
-    told: dict[str, list[tuple[float, float]]] = {}
-    for (gpu, _), mine in by_worker.items():
-        section = (min(each["began"] for each in mine), max(each["ended"] for each in mine))
-        told.setdefault(gpu, []).append(section)
-    return told
-
-
-def overlaps(spans: Sequence[tuple[float, float]]) -> list[object]:
-    return [(a, b) for a, b in itertools.pairwise(sorted(spans)) if b[0] < a[1]]
-
-
 def test_no_two_timed_sections_on_one_gpu_overlap(
     machine: Machine, llmperf: Run, pytester: pytest.Pytester
 ) -> None:
     machine()
     run = llmperf(ONE_GPU.format(tests=8, count=1), "-n4", apart=True)
-    run.assert_outcomes(passed=8)
-    found = sections(requests(pytester.path))
+    assert run.ret == 0
+    found = sections(requests(pytester.path / "journal"))
     assert set(found) == set(CARDS)
     assert sum(map(len, found.values())) == 8
     for spans in found.values():
@@ -81,8 +56,8 @@ def test_more_processes_than_gpus_share_them_out(
 ) -> None:
     machine(CARDS[:2], CUDA_VISIBLE_DEVICES="1,0")
     run = llmperf(ONE_GPU.format(tests=4, count=1), "-n3", apart=True)
-    run.assert_outcomes(passed=4)
-    found = sections(requests(pytester.path))
+    assert run.ret == 0
+    found = sections(requests(pytester.path / "journal"))
     assert set(found) <= {"0", "1"}  # as the user named them
     for spans in found.values():
         assert overlaps(spans) == []
@@ -95,8 +70,8 @@ def test_an_engine_that_spans_gpus_has_them_all(
     spanning = ONE_GPU.format(tests=2, count=None)
     single = ONE_GPU.format(tests=3, count=1).replace("test_it", "test_one")
     run = llmperf(spanning + single, "-n3", apart=True)
-    run.assert_outcomes(passed=5)
-    for spans in sections(requests(pytester.path)).values():
+    assert run.ret == 0
+    for spans in sections(requests(pytester.path / "journal")).values():
         assert overlaps(spans) == []
 
 
@@ -108,10 +83,10 @@ def test_two_runs_on_one_host_leave_each_other_their_gpus(
         "load(load_model,", 'load_model("fake:model", backend="fake",'
     )
     pytester.makepyfile(test_it=source)
-    command = pytester._getpytestargs()
-    runs = [pytester.popen([*command, "--llmperf", f"--basetemp=base{n}"]) for n in (1, 2)]
+    command = [sys.executable, "-m", "pytest", "--llmperf", "-p", "no:cacheprovider"]
+    runs = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [run.wait(120) for run in runs] == [0, 0]
-    found = requests(pytester.path)
+    found = requests(pytester.path / "journal")
     assert {each["gpus"] for each in found} == {None}  # one GPU: nothing to choose
     spans = sections([{**each, "gpus": "all"} for each in found])["all"]
     assert len(spans) == 4
@@ -124,8 +99,8 @@ def test_a_cpu_is_timed_beside_no_gpu(
     machine(CARDS[:2])
     on_cpu = ONE_GPU.format(tests=1, count=0).replace("test_it", "test_cpu")
     run = llmperf(on_cpu + ONE_GPU.format(tests=2, count=1), "-n3", apart=True)
-    run.assert_outcomes(passed=3)
-    found = requests(pytester.path)
+    assert run.ret == 0
+    found = requests(pytester.path / "journal")
     (cpu,) = {each["pid"] for each in found if each["gpus"] is None}
     mine = sections([{**each, "gpus": "cpu"} for each in found if each["pid"] == cpu])["cpu"]
     for each in found:
@@ -143,7 +118,7 @@ def test_a_wrong_list_of_gpus_fails_the_test_in_words(
     machine(CUDA_VISIBLE_DEVICES=listed)
     run = llmperf(ONE_GPU.format(tests=1, count=1), apart=True)
     run.assert_outcomes(failed=1)
-    run.stdout.fnmatch_lines([f"E*CUDA_VISIBLE_DEVICES={listed}: {told}*"])
+    run.stdout.fnmatch_lines([f"CUDA_VISIBLE_DEVICES={listed}: {told}*"])
     assert "Traceback" not in run.stdout.str()
 
 
@@ -155,4 +130,4 @@ def test_a_lease_folder_that_cannot_be_written_fails_the_test_in_words(
     machine(XDG_STATE_HOME=str(pytester.path / "file"))
     run = llmperf(ONE_GPU.format(tests=1, count=count), apart=True)
     run.assert_outcomes(failed=1)
-    run.stdout.fnmatch_lines(["E*cannot take the measurement lock in *point XDG_STATE_HOME to *"])
+    run.stdout.fnmatch_lines(["cannot take the measurement lock in *point XDG_STATE_HOME to *"])
