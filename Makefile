@@ -84,7 +84,7 @@ lint: $(READY)
 # missed a target are named at the end.
 BENCHMARKS := synthetic_models memory_accuracy roofline overhead decode_loop parity_transformers \
 	parity_llama_bench parity_llama_server gpu_memory baselines history gate_power readers footprint_accuracy \
-	quality_oracle
+	quality_oracle leases
 
 bench: $(READY)
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
