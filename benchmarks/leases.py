@@ -4,8 +4,8 @@
 
 Four scripted GPUs and pytest with ``-n 4``: two tests for each GPU, whose engine sleeps, so that it
 holds on two cores. "share" is the longest time for which one GPU was computed on, by the engines'
-own clocks; "wall" is all of the pytest process, its start included; "ratio" is wall ÷ share. Plugins
-other than ours and pytest-xdist are switched off: what they cost is theirs.
+own clocks; "wall" is all of the pytest process, its start included; "ratio" is wall ÷ share. Other
+plugins than ours and pytest-xdist are switched off: what they cost is theirs.
 
 --repeat: instead, the same with short requests, again and again beside processes that use every
 core; each time no two timed sections on one GPU may have a moment in common.

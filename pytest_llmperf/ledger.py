@@ -46,6 +46,8 @@ class Ledger:
         """All pairs together, one verdict for each fingerprint."""
         self.notes: list[str] = []
         """What went wrong beside the tests."""
+        self.interrupted = False
+        """Whether the run ended before all of its tests had run."""
         self.written: list[str] = []
         """What was written where, in words."""
 
@@ -78,6 +80,13 @@ class Ledger:
         except BaselineError as error:
             self.notes.append(f"suite shift: {error}")
         return self.shifts
+
+    def note_interruption(self, selected: int) -> None:
+        """Somebody ended the run early: what is written down is not whole, and says so."""
+        self.interrupted = True
+        self.notes.append(
+            f"the run was interrupted: {len(self._texts)} of {selected} tests have a result"
+        )
 
     def note_orphans(self, gone: list[str]) -> None:
         """Name baselines whose tests are gone, and what forgets them."""
@@ -144,6 +153,7 @@ class Ledger:
             tests=self.tests,
             suite_shifts=self.shifts,
             notes=self.notes,
+            interrupted=self.interrupted,
         )
 
 

@@ -152,6 +152,8 @@ class Run:
         measured = self.ledger.has_measured
         if not measured and session.exitstatus in {pytest.ExitCode.OK, _NOTHING_MEASURED}:
             session.exitstatus = 1 if self._settings.strict else _NOTHING_MEASURED
+        if session.exitstatus == pytest.ExitCode.INTERRUPTED:
+            self.ledger.note_interruption(session.testscollected)
         self._tell_orphans(session)
         wall_s = time.monotonic() - self._began
         session.exitstatus = self.ledger.write(int(session.exitstatus), wall_s)

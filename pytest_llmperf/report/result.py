@@ -143,6 +143,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """All pairs together, one verdict for each fingerprint that was measured."""
     notes: list[str]
     """What went wrong beside the tests, such as an engine that crashed on leaving."""
+    interrupted: bool = False
+    """Whether the run ended before all of its tests had run."""
 
 
 def judged(

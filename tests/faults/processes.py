@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -187,16 +188,28 @@ _NOT_THEIRS = ("PYTEST_", "COV_", "CI", "BUILD_NUMBER")
 class PytestRun:
     """A ``pytest --llmperf`` process with a folder, a lease folder and a family of its own."""
 
-    def __init__(self, folder: Path, tests: str, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tests: str,
+        *arguments: str,
+        script: str = "",
+        **environment: str,
+    ) -> None:
+        """``script``: a step of a CI job, in which ``{pytest}`` stands for the command."""
         self.folder = folder
         self.family = Family()
         (folder / "pytest.ini").write_text("[pytest]\n")
         (folder / "test_it.py").write_text(tests)
         kept = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_THEIRS)}
         self._output = folder / "output.txt"
+        command = [sys.executable, "-m", "pytest", "-v", "--llmperf", *arguments]
+        if script:
+            (folder / "step.sh").write_text(script.format(pytest=shlex.join(command)))
+            command = ["bash", "-e", "step.sh"]
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", "-v", "--llmperf", *arguments],
+                command,
                 cwd=folder,
                 env={
                     **kept,
