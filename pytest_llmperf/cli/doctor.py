@@ -20,7 +20,8 @@ from pytest_llmperf.backends import (
     find_backend,
     installed_version,
 )
-from pytest_llmperf.cli.answer import complain
+from pytest_llmperf.cli import job_started
+from pytest_llmperf.cli.answer import USAGE, complain
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Accelerator, Hardware
 from pytest_llmperf.measure import Workload
@@ -78,11 +79,22 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument(
         "backends", nargs="*", metavar="BACKEND", help="look at these only (default: all)"
     )
+    parser.add_argument(
+        "--job-started",
+        action="store_true",
+        help="instead: is this runner fit for a job? what earlier ones left, the GPU driver, the "
+        "disk, the clock; 75: try elsewhere",
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the diagnosis; 4 when a backend that is installed does not work."""
+    if options.job_started:
+        if options.backends or options.python:
+            complain("--job-started looks at the machine alone: name no backend, and no --python")
+            return USAGE
+        return job_started.run(as_json=options.json)
     unknown = [name for name in options.backends if name not in backend_names()]
     if unknown:
         known = ", ".join(backend_names())

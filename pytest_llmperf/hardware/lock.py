@@ -8,6 +8,7 @@ is why this is not filelock, which keeps its descriptor to itself.
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,21 @@ _forkable: set[int] = set()
 
 class NoLocks(OSError):
     """The system, or the disk of the lock's folder, has no locks that the kernel frees."""
+
+
+class Taking(msgspec.Struct, frozen=True, kw_only=True):
+    """Who took a lock alone, and when: kept in its file, also after he gave it back."""
+
+    process: Identity
+    at: float
+    """By the wall clock, in seconds since 1970."""
+    uptime_s: float | None
+    """Since the machine was booted, by a clock that nobody sets; None: not told."""
+
+    @classmethod
+    def now(cls) -> Taking:
+        """By this process."""
+        return cls(process=identify(os.getpid()), at=time.time(), uptime_s=uptime_s())
 
 
 class Lock:
@@ -51,7 +67,7 @@ class Lock:
         self.descriptor = descriptor
         _forkable.add(descriptor)
         if not shared:
-            _write(descriptor, msgspec.json.encode(identify(os.getpid())))
+            _write(descriptor, msgspec.json.encode(Taking.now()))
         return True
 
     def leave(self) -> None:
@@ -70,12 +86,18 @@ class Lock:
         self.leave()
 
 
-def taker(path: Path) -> Identity | None:
+def last_taking(path: Path) -> Taking | None:
     """Who took the lock last, alone; None: it is not told. Raises OSError."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Identity)
+        return msgspec.json.decode(path.read_bytes(), type=Taking)
     except msgspec.MsgspecError:
         return None
+
+
+def uptime_s() -> float | None:
+    """Seconds since the machine was booted, sleep included; None: this system does not tell."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return None if clock is None else time.clock_gettime(clock)
 
 
 def _write(descriptor: int, text: bytes) -> None:

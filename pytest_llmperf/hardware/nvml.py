@@ -22,6 +22,9 @@ from pytest_llmperf.hardware.nvidia import Answer, Device
 _NOT_SUPPORTED = 3
 _FUNCTION_NOT_FOUND = 13
 _ARGUMENT_VERSION_MISMATCH = 25
+_UNCORRECTED = 1
+_SINCE_THE_DRIVER_CAME_UP = 0
+"""nvmlMemoryErrorType_t and nvmlEccCounterType_t in nvml.h."""
 
 
 def main() -> None:
@@ -52,6 +55,10 @@ def ask() -> Answer:
     finally:
         library.optional(pynvml.nvmlShutdown)
     return Answer(driver=driver, devices=devices, troubles=tuple(library.troubles))
+
+
+def _no_function(*_: object) -> None:
+    """Stand in for what an older version of the package lacks."""
 
 
 def error_code(error: Exception) -> int:
@@ -106,6 +113,7 @@ class Library:
         for unit in self.units():
             try:
                 yield self._device(unit)
+                self._look_for_errors(unit)
             except self.pynvml.NVMLError as error:
                 self._no_answer(unit.index, error)
 
@@ -170,6 +178,30 @@ class Library:
             self.optional(pynvml.nvmlDeviceGetComputeInstanceId, unit.handle),
         )
         return None if None in parts else "MIG-{}/{}/{}".format(*parts)
+
+    def _look_for_errors(self, unit: Unit) -> None:
+        """Broken memory, as far as the card counts it: consumer cards do not."""
+        pynvml = self.pynvml
+        broken = self.optional(
+            getattr(pynvml, "nvmlDeviceGetTotalEccErrors", _no_function),
+            unit.parent,
+            _UNCORRECTED,
+            _SINCE_THE_DRIVER_CAME_UP,
+        )
+        remapped = self.optional(
+            getattr(pynvml, "nvmlDeviceGetRemappedRows", _no_function), unit.parent
+        )
+        _, _, pending, failed = remapped or (0, 0, 0, 0)
+        for count, what in (
+            (broken, f"{broken} memory errors that could not be corrected"),
+            (pending, "broken rows of memory that wait to be replaced"),
+            (failed, "broken rows of memory that could not be replaced"),
+        ):
+            if count:
+                self.troubles.append(
+                    f"NVIDIA GPU {unit.index} ({unit.name}) has {what}: reset it or reboot, and "
+                    "read 'nvidia-smi -q -d ECC,ROW_REMAPPER'"
+                )
 
     def uuid(self, unit: Unit) -> str | None:
         """``GPU-…`` or ``MIG-…``; None if the library does not tell."""

@@ -161,6 +161,18 @@ def nvmlDeviceGetMigDeviceHandleByIndex(parent: str, slot: int) -> str:
     return f"mig{slot}"
 
 
+def nvmlDeviceGetTotalEccErrors(handle: str, kind: int, counter: int) -> int:
+    if SCRIPT != "broken memory" or (kind, counter) != (1, 0):
+        raise NVMLError(3, "Not Supported")
+    return 2
+
+
+def nvmlDeviceGetRemappedRows(handle: str) -> tuple[int, int, int, int]:
+    if SCRIPT != "broken memory":
+        raise NVMLError(3, "Not Supported")
+    return (1, 2, 1, 0)
+
+
 def nvmlDeviceGetGpuInstanceId(handle: str) -> int:
     return int(handle[-1]) + 1
 

@@ -247,8 +247,9 @@ def test_a_lock_tells_who_took_it(tmp_path: Path) -> None:
     mine = leases(tmp_path)
     mine.take(1)
     (path,) = tmp_path.glob("gpu-*.lock")
-    who = lock.taker(path)
-    assert who is not None
+    taking = lock.last_taking(path)
+    assert taking is not None
+    who = taking.process
     assert who.pid == os.getpid()
     assert who.is_alive
     assert not msgspec.structs.replace(who, start_ticks=1).is_alive

@@ -201,3 +201,18 @@ def test_card_on_the_bus_without_a_driver_is_named(tmp_path: Path) -> None:
     (finding,) = nvidia.look(tmp_path, environment={}).findings
     assert "0000:01:00.0" in finding
     assert "--gpus all" in finding
+
+
+def test_broken_memory_of_a_card_is_a_finding(root: Path) -> None:
+    found = look(root, "broken memory")
+    assert len(found.accelerators) == 1
+    errors, rows = found.findings
+    assert errors.startswith("NVIDIA GPU 0 (NVIDIA GeForce RTX 4060 Ti) has 2 memory errors that")
+    assert "broken rows of memory that wait to be replaced: reset it or reboot" in rows
+
+
+def test_an_instance_has_the_older_name_too(root: Path) -> None:
+    assert [gpu.mig_name for gpu in look(root, "mig").accelerators] == [
+        "MIG-GPU-gpu0/1/0",
+        "MIG-GPU-gpu0/3/0",
+    ]

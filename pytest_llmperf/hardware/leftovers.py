@@ -1,0 +1,248 @@
+"""What did earlier jobs leave on this machine, and does it work? Looks, and touches nothing.
+
+Our processes are known by the variables that they were started with. Each holds the read end of a
+pipe whose write end is its pytest's: where the parent does not have that pipe, the pytest is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from pytest_llmperf.child import DEATH_PIPE_VARIABLE, LEASES_VARIABLE
+from pytest_llmperf.hardware import names, nvidia
+from pytest_llmperf.hardware.gpu_watch import GpuReading, GpuWatch
+from pytest_llmperf.hardware.lease import lock_path
+from pytest_llmperf.hardware.lock import Lock, Taking, last_taking, uptime_s
+
+TRACKING_VARIABLE = "RUNNER_TRACKING_ID"
+"""By which GitHub's runner knows the processes of a job."""
+
+_KERNEL_LOG = Path("/dev/kmsg")
+_XID = re.compile(r"NVRM: Xid \(([^)]*)\): (\d+)")
+_COMMAND_LENGTH = 120
+
+
+class OurProcess(msgspec.Struct, frozen=True, kw_only=True):
+    """One that this package started, or that an engine of ours did."""
+
+    pid: int
+    group: int
+    command: str
+    is_orphan: bool
+    """Whether the pytest that started it is gone."""
+    job: str | None
+    """The ``RUNNER_TRACKING_ID`` that it was started with."""
+
+
+class HeldLease(msgspec.Struct, frozen=True, kw_only=True):
+    """A lock that is taken."""
+
+    name: str
+    taking: Taking | None
+    is_taker_alive: bool
+    holders: tuple[int, ...]
+    """Processes that have its file open, as far as that may be read."""
+
+
+class Disk(msgspec.Struct, frozen=True, kw_only=True):
+    """A folder that measuring writes to, or what there is of the way to it."""
+
+    use: str
+    folder: str
+    free_bytes: int
+    is_writable: bool
+
+
+class Traces(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that was looked at."""
+
+    now: float
+    """By the wall clock, in seconds since 1970."""
+    uptime_s: float | None
+    boot_id: str | None
+    processes: tuple[OurProcess, ...] = ()
+    leases: tuple[HeldLease, ...] = ()
+    takings: tuple[Taking, ...] = ()
+    """All that the lock files tell of."""
+    last_write: float | None = None
+    """When the newest of our files was written, by the wall clock then."""
+    disks: tuple[Disk, ...] = ()
+    folders: tuple[str, ...] = ()
+    """Temporary folders of ours that are a day old."""
+    gpus: tuple[GpuReading, ...] = ()
+    gone: tuple[str, ...] = ()
+    """NVIDIA cards that were measured on since boot, and are not there now."""
+    driver: tuple[str, ...] = ()
+    """What is wrong with the NVIDIA driver."""
+    xids: tuple[tuple[str, int], ...] = ()
+    """Bus address and number of the errors in the kernel's log, since boot."""
+    unseen: tuple[str, ...] = ()
+    """What could not be looked at, and why."""
+
+
+def look(state: Path, disks: Sequence[tuple[str, Path]], log: Path = _KERNEL_LOG) -> Traces:
+    """Look around; ``state``: our folder of the user's state, ``disks``: what is written to."""
+    gpus, driver = _gpus()
+    xids, unread = _xids(log)
+    files = [path for path in state.rglob("*") if path.is_file()] if state.is_dir() else []
+    locks = sorted((state / "leases").glob("*.lock"))
+    return Traces(
+        now=time.time(),
+        uptime_s=uptime_s(),
+        boot_id=Taking.now().process.boot_id,
+        processes=tuple(_ours()),
+        leases=tuple(_held(locks)),
+        takings=tuple(filter(None, (_taking(path) for path in locks))),
+        last_write=max((path.stat().st_mtime for path in files), default=None),
+        disks=tuple(_disk(use, folder) for use, folder in disks),
+        folders=tuple(_old_folders(Path(tempfile.gettempdir()))),
+        gpus=gpus,
+        gone=tuple(_gone(locks, gpus)),
+        driver=driver,
+        xids=tuple(xids),
+        unseen=() if unread is None or not gpus else (unread,),
+    )
+
+
+def _ours() -> Iterator[OurProcess]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            variables = process.environ()
+            if DEATH_PIPE_VARIABLE not in variables and LEASES_VARIABLE not in variables:
+                continue
+            group = os.getpgid(process.pid)
+            yield OurProcess(
+                pid=process.pid,
+                group=group,
+                command=" ".join(process.cmdline())[:_COMMAND_LENGTH],
+                is_orphan=_is_orphan(group),
+                job=variables.get(TRACKING_VARIABLE),
+            )
+
+
+def _is_orphan(group: int) -> bool:
+    """Whether who leads the group is gone, or its pytest."""
+    try:
+        leader = psutil.Process(group)
+        pipe = leader.environ()[DEATH_PIPE_VARIABLE]
+        ours = Path(f"/proc/{group}/fd/{pipe}").readlink()
+        return ours not in _open_pipes(leader.ppid())
+    except (psutil.NoSuchProcess, FileNotFoundError, KeyError):
+        return True
+    except (psutil.AccessDenied, PermissionError):  # the parent is not who started it
+        return True
+
+
+def _open_pipes(pid: int) -> set[Path]:
+    """What a process has open. Raises PermissionError."""
+    found = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.add(each.readlink())
+    return found
+
+
+def _held(locks: Sequence[Path]) -> Iterator[HeldLease]:
+    open_files = _open_files({str(path) for path in locks})
+    for path in locks:
+        lock = Lock(path)
+        try:
+            is_free = lock.take(shared=True)
+        except OSError:
+            continue  # the disk is told of
+        lock.leave()
+        if not is_free:
+            taking = _taking(path)
+            yield HeldLease(
+                name=path.stem.rpartition("-")[0],
+                taking=taking,
+                is_taker_alive=taking is not None and taking.process.is_alive,
+                holders=tuple(open_files.get(str(path), ())),
+            )
+
+
+def _open_files(wanted: set[str]) -> dict[str, list[int]]:
+    """Which processes have these files open."""
+    found: dict[str, list[int]] = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            for each in {file.path for file in process.open_files()} & wanted:
+                found.setdefault(each, []).append(process.pid)
+    return found
+
+
+def _taking(path: Path) -> Taking | None:
+    try:
+        return last_taking(path)
+    except OSError:
+        return None
+
+
+def _disk(use: str, folder: Path) -> Disk:
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    return Disk(
+        use=use,
+        folder=str(folder),
+        free_bytes=shutil.disk_usage(there).free,
+        is_writable=there.is_dir() and os.access(there, os.W_OK | os.X_OK),
+    )
+
+
+def _old_folders(temporary: Path) -> Iterator[str]:
+    for path in sorted(temporary.glob("pytest-llmperf-*")):
+        with contextlib.suppress(OSError):
+            if path.is_dir() and time.time() - path.stat().st_mtime > 86400:
+                yield str(path)
+
+
+def _gpus() -> tuple[tuple[GpuReading, ...], tuple[str, ...]]:
+    seen = nvidia.look()
+    if not seen.accelerators:
+        return (), seen.findings
+    watch = GpuWatch.start()
+    try:
+        snapshot = watch.read()
+    finally:
+        watch.close()
+    if snapshot is None:
+        return (), (*seen.findings, watch.trouble or "NVML told nothing")
+    return snapshot.gpus, (*seen.findings, *snapshot.troubles)
+
+
+def _gone(locks: Sequence[Path], gpus: Sequence[GpuReading]) -> Iterator[str]:
+    """Named as their locks are; MIG instances come and go."""
+    here = {f"gpu-{names.slug(gpu.uuid or '')}" for gpu in gpus}
+    for path in locks:
+        card = path.stem.rpartition("-")[0]
+        is_of_this_boot = path == lock_path(path.parent, card)
+        if card.startswith("gpu-gpu-") and is_of_this_boot and card not in here:
+            yield card.removeprefix("gpu-")
+
+
+def _xids(log: Path) -> tuple[list[tuple[str, int]], str | None]:
+    """NVIDIA's errors in the kernel's log, or why it cannot be read."""
+    text = b""
+    try:
+        descriptor = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):
+                while piece := os.read(descriptor, 8192):
+                    text += piece
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return [], f"Xid errors: the kernel's log cannot be read ({error.strerror})"
+    found = _XID.findall(text.decode(errors="replace"))
+    return sorted({(bus, int(number)) for bus, number in found}), None

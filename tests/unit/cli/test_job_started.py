@@ -1,0 +1,251 @@
+"""Is a runner told fit only when it is, and does every trouble say what it is?"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pytest_llmperf import cli
+from pytest_llmperf.cli.job_started import Finding, judge
+from pytest_llmperf.hardware import leftovers
+from pytest_llmperf.hardware.gpu_watch import GpuProcess, GpuReading
+from pytest_llmperf.hardware.lease import cpu_lease, lock_path
+from pytest_llmperf.hardware.leftovers import Disk, HeldLease, OurProcess, Traces
+from pytest_llmperf.hardware.lock import Lock, Taking
+from pytest_llmperf.identity import Identity
+
+GIB = 1 << 30
+DAY_S = 86400.0
+HERE = Identity(pid=7, start_ticks=1, boot_id="boot")
+TAKING = Taking(process=HERE, at=1_000_000.0, uptime_s=5000.0)
+CLEAN = Traces(
+    now=TAKING.at + 60, uptime_s=5060.0, boot_id="boot", takings=(TAKING,), last_write=TAKING.at
+)
+ORPHAN = OurProcess(pid=40, group=40, command="python -m worker", is_orphan=True, job="github_1")
+AT_WORK = msgspec.structs.replace(ORPHAN, pid=50, group=50, is_orphan=False)
+HELPER = msgspec.structs.replace(AT_WORK, pid=51)
+CARD = GpuReading(uuid="GPU-a", pci="0", name="RTX", integrated=False, used_bytes=GIB // 4)
+LEASE = HeldLease(name="gpu-gpu-a", taking=TAKING, is_taker_alive=False, holders=(40, 41))
+DISK = Disk(use="models", folder="/cache", free_bytes=9 * GIB, is_writable=True)
+
+
+def found(**changed: object) -> list[tuple[str, str, str]]:
+    """Level, subject and text of each finding."""
+    traces = msgspec.structs.replace(CLEAN, **changed)
+    return [(each.level, each.about, each.text) for each in judge(traces)]
+
+
+def test_a_clean_runner_has_nothing_to_tell() -> None:
+    assert found(gpus=(CARD,), disks=(DISK,)) == []
+
+
+@pytest.mark.parametrize(
+    ("traces", "about", "told"),
+    [
+        (
+            {"processes": (ORPHAN,)},
+            "process",
+            "process 40 of job github_1 outlived its pytest: python -m worker",
+        ),
+        (
+            {"leases": (LEASE,)},
+            "lease",
+            "gpu-gpu-a was taken by process 7, which is gone, and is still held by 40, 41",
+        ),
+        (
+            {"leases": (msgspec.structs.replace(LEASE, taking=None, holders=()),)},
+            "lease",
+            "gpu-gpu-a was taken by somebody, which is gone, and is still held by nobody that this "
+            "user may see",
+        ),
+        (
+            {
+                "gpus": (
+                    msgspec.structs.replace(
+                        CARD, processes=(GpuProcess(pid=9, used_bytes=3 * GIB, name="miner"),)
+                    ),
+                )
+            },
+            "gpu",
+            "process 9 (miner) holds 3.0 GiB of GPU-a (RTX)",
+        ),
+        (
+            {"gpus": (msgspec.structs.replace(CARD, used_bytes=3 * GIB, processes=()),)},
+            "gpu",
+            "3.0 GiB of GPU-a (RTX) are in use, by no process that the driver names",
+        ),
+        (
+            {"gpus": (msgspec.structs.replace(CARD, trouble="GPU is lost"),)},
+            "driver",
+            "GPU-a (RTX): GPU is lost",
+        ),
+        ({"driver": ("NVML did not answer",)}, "driver", "NVML did not answer"),
+        (
+            {"gone": ("gpu-b",)},
+            "driver",
+            "gpu-b was measured on since the last boot and is not there now: read 'dmesg'",
+        ),
+        (
+            {"xids": (("PCI:0000:01:00", 31), ("PCI:0000:01:00", 79))},
+            "driver",
+            "Xid 79 of PCI:0000:01:00 since the last boot: the card has fallen off the bus; reboot",
+        ),
+        (
+            {"disks": (msgspec.structs.replace(DISK, free_bytes=GIB // 2),)},
+            "disk",
+            "/cache, for models, has 512 MiB free: 'pytest-llmperf cache prune' makes room",
+        ),
+        (
+            {"disks": (msgspec.structs.replace(DISK, is_writable=False),)},
+            "disk",
+            "/cache, for models, cannot be written: make it writable for this user",
+        ),
+        (
+            {"now": CLEAN.now + DAY_S},
+            "clock",
+            "the clock was set 24.0 h forward since a measurement of this boot: check its time",
+        ),
+        (
+            {"now": CLEAN.now - DAY_S, "last_write": None},
+            "clock",
+            "the clock was set 24.0 h back since a measurement of this boot: check its time",
+        ),
+        (
+            {"now": TAKING.at - DAY_S, "boot_id": "another"},
+            "clock",
+            "the clock is 24.0 h behind our newest file, written 1970-01-12 13:46 UTC: it is wrong "
+            "now, or was then",
+        ),
+    ],
+)
+def test_what_makes_a_job_better_tried_elsewhere(
+    traces: dict[str, object], about: str, told: str
+) -> None:
+    assert found(**traces) == [("trouble", about, told)]
+
+
+@pytest.mark.parametrize(
+    ("traces", "about"),
+    [
+        ({"processes": (AT_WORK, HELPER)}, "process"),
+        ({"leases": (msgspec.structs.replace(LEASE, is_taker_alive=True),)}, "lease"),
+        ({"leases": (msgspec.structs.replace(LEASE, name="cpu"),)}, "lease"),
+        ({"folders": ("/tmp/pytest-llmperf-x",)}, "folder"),
+        ({"unseen": ("Xid errors: the kernel's log cannot be read",)}, "driver"),
+    ],
+)
+def test_what_does_not(traces: dict[str, object], about: str) -> None:
+    """Another runner of this machine may be at work: a job waits for its turn."""
+    (only,) = found(**traces)
+    assert only[:2] == ("note", about)
+
+
+def test_a_run_that_goes_on_may_hold_memory_of_a_gpu() -> None:
+    card = msgspec.structs.replace(
+        CARD, used_bytes=9 * GIB, processes=(GpuProcess(pid=51, used_bytes=9 * GIB),)
+    )
+    told = found(gpus=(card,), processes=(AT_WORK, HELPER))
+    assert [each[:2] for each in told] == [("note", "process")]
+
+
+def test_time_between_two_jobs_is_no_step_of_the_clock() -> None:
+    assert found(now=CLEAN.now + DAY_S, uptime_s=5060.0 + DAY_S) == []
+
+
+def test_leases_do_not_care_for_the_clock(tmp_path: Path) -> None:
+    """A runner whose clock was a day off wrote lock files of tomorrow, or of yesterday."""
+    for off_s in (DAY_S, -DAY_S):
+        with cpu_lease(tmp_path):
+            pass
+        for path in tmp_path.iterdir():
+            os.utime(path, (time.time() + off_s, time.time() + off_s))
+        lock = Lock(lock_path(tmp_path, "cpu"))
+        assert lock.take()
+        other = Lock(lock.path)
+        assert not other.take()
+        lock.leave()
+
+
+def test_a_held_lease_is_seen_with_its_holder(tmp_path: Path) -> None:
+    folder = tmp_path / "leases"
+    folder.mkdir()
+    lock = Lock(lock_path(folder, "gpu-gpu-a"))
+    assert lock.take()
+    traces = leftovers.look(tmp_path, [("leases", folder)], tmp_path / "no log")
+    (lease,) = traces.leases
+    assert (lease.name, lease.is_taker_alive) == ("gpu-gpu-a", True)
+    assert os.getpid() in lease.holders
+    assert traces.gone == ("gpu-a",)
+    lock.leave()
+    assert leftovers.look(tmp_path, [], tmp_path / "no log").leases == ()
+
+
+def test_the_clock_of_a_lease_taken_now_is_right(tmp_path: Path) -> None:
+    with cpu_lease(tmp_path / "leases"):
+        pass
+    traces = leftovers.look(tmp_path, [])
+    assert len(traces.takings) == 2
+    assert not [each for each in judge(traces) if each.about == "clock"]
+    stepped = msgspec.structs.replace(traces, now=traces.now + DAY_S)
+    assert [each.about for each in judge(stepped) if each.level == "trouble"] == ["clock"]
+
+
+def test_a_lease_folder_that_cannot_be_made_is_a_trouble(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    traces = leftovers.look(tmp_path, [("leases", tmp_path / "file" / "leases")])
+    assert [each.about for each in judge(traces) if each.about == "disk"] == ["disk"]
+
+
+def test_a_read_only_disk_is_a_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_llmperf.hardware.leftovers.os.access", lambda *_: False)
+    traces = leftovers.look(tmp_path, [("leases", tmp_path)])
+    (told,) = [each for each in judge(traces) if each.about == "disk"]
+    assert told.text == f"{tmp_path}, for leases, cannot be written: make it writable for this user"
+
+
+def test_the_kernels_log_tells_xids(tmp_path: Path) -> None:
+    log = tmp_path / "kmsg"
+    log.write_text(
+        "4,1,9,-;NVRM: Xid (PCI:0000:01:00): 79, pid=1234, GPU has fallen off the bus.\n"
+        "4,2,9,-;NVRM: Xid (PCI:0000:01:00): 79, pid=1234, again\n"
+        "4,3,9,-;NVRM: Xid (PCI:0000:02:00): 31, pid=1, MMU fault\n"
+    )
+    traces = leftovers.look(tmp_path, [], log)
+    assert traces.xids == (("PCI:0000:01:00", 79), ("PCI:0000:02:00", 31))
+
+
+def test_an_unreadable_log_is_said_where_there_is_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert leftovers.look(tmp_path, [], tmp_path / "none").unseen == ()
+    monkeypatch.setattr(leftovers, "_gpus", lambda: ((CARD,), ()))
+    (told,) = leftovers.look(tmp_path, [], tmp_path / "none").unseen
+    assert os.strerror(errno.ENOENT) in told
+
+
+def test_json_is_the_same_finding_by_finding(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("LLMPERF_CACHE", str(tmp_path))
+    assert cli.main(["doctor", "--job-started", "--json"]) == 75
+    told = json.loads(capsys.readouterr().out)
+    assert told["exit_code"] == 75
+    findings = msgspec.convert(told["findings"], list[Finding])
+    assert "disk" in {each.about for each in findings if each.level == "trouble"}
+    assert cli.main(["doctor", "--job-started"]) == 75
+    text = capsys.readouterr().out
+    assert "trouble: " in text
+    assert text.endswith("try the job elsewhere; nothing was ended or removed\n")
+
+
+def test_it_looks_at_no_backend(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--job-started", "fake"]) == 2
+    assert "name no backend" in capsys.readouterr().err
