@@ -99,15 +99,15 @@ def _processes(traces: Traces) -> Iterator[Finding]:
 
 def _leases(traces: Traces) -> Iterator[Finding]:
     for lease in traces.leases:
-        pid = (
-            "an unknown process" if lease.taking is None else f"process {lease.taking.process.pid}"
-        )
+        taker = "somebody" if lease.taking is None else f"process {lease.taking.process.pid}"
         if lease.is_taker_alive or not lease.name.startswith("gpu"):
-            text = f"{lease.name} is in use by {pid}, which is running: a job would wait for it"
+            text = f"{lease.name} is in use by {taker}, which is running: a job would wait for it"
             yield Finding(level="note", about="lease", text=text)
         else:
             holders = ", ".join(map(str, lease.holders)) or "nobody that this user may see"
-            text = f"{lease.name} was taken by {pid}, which is gone, and is still held by {holders}"
+            text = (
+                f"{lease.name} was taken by {taker}, which is gone, and is still held by {holders}"
+            )
             yield Finding(level="trouble", about="lease", text=text)
 
 
@@ -131,6 +131,9 @@ def _gpu(gpu: GpuReading, traces: Traces) -> Iterator[Finding]:
 
 def _driver(traces: Traces) -> Iterator[Finding]:
     for text in traces.driver:
+        yield Finding(level="trouble", about="driver", text=text)
+    for card in traces.gone:
+        text = f"{card} was measured on since the last boot and is not there now: read 'dmesg'"
         yield Finding(level="trouble", about="driver", text=text)
     for bus, number in traces.xids:
         if number in FATAL_XIDS:
@@ -171,8 +174,8 @@ def _clock(traces: Traces) -> Iterator[Finding]:
         behind_h = (traces.last_write - traces.now) / 3600
         newest = datetime.datetime.fromtimestamp(traces.last_write, datetime.UTC)
         text = (
-            f"the clock is {behind_h:.1f} h behind our newest file, written {newest:%Y-%m-%d %H:%M} "
-            "UTC: it is wrong now, or was then"
+            f"the clock is {behind_h:.1f} h behind our newest file, written "
+            f"{newest:%Y-%m-%d %H:%M} UTC: it is wrong now, or was then"
         )
         yield Finding(level="trouble", about="clock", text=text)
 

@@ -34,6 +34,15 @@ CARD = GpuReading(uuid="GPU-a", pci="0", name="RTX", integrated=False, used_byte
 LEASE = HeldLease(name="gpu-gpu-a", taking=TAKING, is_taker_alive=False, holders=(40, 41))
 DISK = Disk(use="models", folder="/cache", free_bytes=9 * GIB, is_writable=True)
 
+UNSEEN = (
+    "gpu-gpu-a was taken by somebody, which is gone, and is still held by nobody that this user may "
+    "see"
+)
+BEHIND = (
+    "the clock is 24.0 h behind our newest file, written 1970-01-12 13:46 UTC: it is wrong now, or "
+    "was then"
+)
+
 
 def found(**changed: object) -> list[tuple[str, str, str]]:
     """Level, subject and text of each finding."""
@@ -61,8 +70,7 @@ def test_a_clean_runner_has_nothing_to_tell() -> None:
         (
             {"leases": (msgspec.structs.replace(LEASE, taking=None, holders=()),)},
             "lease",
-            "gpu-gpu-a was taken by somebody, which is gone, and is still held by nobody that this "
-            "user may see",
+            UNSEEN,
         ),
         (
             {
@@ -73,12 +81,12 @@ def test_a_clean_runner_has_nothing_to_tell() -> None:
                 )
             },
             "gpu",
-            "process 9 (miner) holds 3.0 GiB of GPU-a (RTX)",
+            "process 9 (miner) holds 3 GiB of GPU-a (RTX)",
         ),
         (
             {"gpus": (msgspec.structs.replace(CARD, used_bytes=3 * GIB, processes=()),)},
             "gpu",
-            "3.0 GiB of GPU-a (RTX) are in use, by no process that the driver names",
+            "3 GiB of GPU-a (RTX) are in use, by no process that the driver names",
         ),
         (
             {"gpus": (msgspec.structs.replace(CARD, trouble="GPU is lost"),)},
@@ -119,8 +127,7 @@ def test_a_clean_runner_has_nothing_to_tell() -> None:
         (
             {"now": TAKING.at - DAY_S, "boot_id": "another"},
             "clock",
-            "the clock is 24.0 h behind our newest file, written 1970-01-12 13:46 UTC: it is wrong "
-            "now, or was then",
+            BEHIND,
         ),
     ],
 )
