@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from pytest_llmperf.cli.answer import say
+from pytest_llmperf.hardware import names
 from pytest_llmperf.hardware.gpu_watch import GpuReading
 from pytest_llmperf.hardware.lease import default_directory
 from pytest_llmperf.hardware.leftovers import Traces, look
@@ -38,10 +39,13 @@ FATAL_XIDS = {
 """After which only a reset helps, by NVIDIA's Xid catalogue; others are mostly a program's own."""
 
 
+Level = Literal["trouble", "note"]
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that was found."""
 
-    level: Literal["trouble", "note"]
+    level: Level
     """``trouble``: the job is better tried elsewhere."""
     about: Literal["process", "lease", "gpu", "driver", "disk", "clock", "folder"]
     text: str
@@ -105,20 +109,23 @@ def _leases(traces: Traces) -> Iterator[Finding]:
             yield Finding(level="note", about="lease", text=text)
         else:
             holders = ", ".join(map(str, lease.holders)) or "nobody that this user may see"
-            text = (
-                f"{lease.name} was taken by {taker}, which is gone, and is still held by {holders}"
-            )
+            gone = f"{lease.name} was taken by {taker}, which is gone"
+            text = f"{gone}, and is still held by {holders}"
             yield Finding(level="trouble", about="lease", text=text)
 
 
 def _gpu(gpu: GpuReading, traces: Traces) -> Iterator[Finding]:
     name = f"{gpu.uuid or gpu.pci} ({gpu.name})"
     at_work = {each.pid for each in traces.processes if not each.is_orphan}
+    lock = f"gpu-{names.slug(gpu.uuid or '')}"
+    is_leased = any(each.name == lock and each.is_taker_alive for each in traces.leases)
+    # In a container the driver's numbers are not ours, and a run's worker looks like a stranger.
+    level: Level = "note" if is_leased else "trouble"
     strangers = [each for each in gpu.processes or () if each.pid not in at_work]
     for each in strangers:
         held = "" if each.used_bytes is None else f" {words.size(each.used_bytes)} of"
         text = f"process {each.pid} ({each.name or 'name unknown'}) holds{held} {name}"
-        yield Finding(level="trouble", about="gpu", text=text)
+        yield Finding(level=level, about="gpu", text=text)
     if not gpu.processes and (gpu.used_bytes or 0) > IDLE_GPU_BYTES:
         text = (
             f"{words.size(gpu.used_bytes or 0)} of {name} are in use, by no process that the "

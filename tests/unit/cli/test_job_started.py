@@ -35,8 +35,8 @@ LEASE = HeldLease(name="gpu-gpu-a", taking=TAKING, is_taker_alive=False, holders
 DISK = Disk(use="models", folder="/cache", free_bytes=9 * GIB, is_writable=True)
 
 UNSEEN = (
-    "gpu-gpu-a was taken by somebody, which is gone, and is still held by nobody that this user may "
-    "see"
+    "gpu-gpu-a was taken by somebody, which is gone, and is still held by nobody that this user "
+    "may see"
 )
 BEHIND = (
     "the clock is 24.0 h behind our newest file, written 1970-01-12 13:46 UTC: it is wrong now, or "
@@ -159,6 +159,13 @@ def test_a_run_that_goes_on_may_hold_memory_of_a_gpu() -> None:
     )
     told = found(gpus=(card,), processes=(AT_WORK, HELPER))
     assert [each[:2] for each in told] == [("note", "process")]
+
+
+def test_a_stranger_on_a_leased_gpu_may_be_its_worker_under_another_number() -> None:
+    card = msgspec.structs.replace(CARD, processes=(GpuProcess(pid=99, used_bytes=GIB),))
+    lease = msgspec.structs.replace(LEASE, is_taker_alive=True)
+    told = found(gpus=(card,), leases=(lease,))
+    assert [each[:2] for each in told] == [("note", "lease"), ("note", "gpu")]
 
 
 def test_time_between_two_jobs_is_no_step_of_the_clock() -> None:
