@@ -122,11 +122,11 @@ class Judging:
         item.stash[VERDICT] = overall(judged, compared)
         item.user_properties += properties(judged)
 
-    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
-        """Keep only the worker that the next test may want."""
+    def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+        """Keep only the worker that the next test may want, which others wait for meanwhile."""
         run = item.stash.get(TEST_RUN, None)
         if run is not None:
-            run.end()
+            run.end(keep=nextitem is not None and markers.is_ours(nextitem))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -389,11 +389,11 @@ class RunningTest:
                 model = pool.fresh(loading, number, say)
             return ask(model)
         finally:
-            pool.close()  # the next test's first worker has to be its own
+            pool.end_workers()  # the next test's first worker has to be its own
 
-    def end(self) -> None:
-        """The test is over: keep only the worker that the next one may want."""
-        self.session.pool.end_test()
+    def end(self, *, keep: bool) -> None:
+        """The test is over; ``keep`` the worker that the next one may want."""
+        self.session.pool.end_test(keep=keep)
 
 
 def start_line(tests: int, settings: Settings) -> str:

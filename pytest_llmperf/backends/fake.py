@@ -87,6 +87,8 @@ class FakeOptions(BackendOptions, frozen=True, kw_only=True):
     """Logit of the token one above the last one; that of all others is 0."""
     gpu_count: int | None = 0
     """GPUs that it computes on; None: all that it sees."""
+    finds_gpus: bool = True
+    """Whether they are there when it loads; else it computes on the CPU, as some engines do."""
     real_s: float = 0.0
     """Seconds that a request really takes, asleep."""
     journal: str | None = None
@@ -170,7 +172,7 @@ class FakeEngine(Engine):
                 "n_ctx": self._script.n_ctx,
             },
             queue=True,
-            device="cpu" if self._script.gpu_count == 0 else "gpu",
+            device="gpu" if self._script.gpu_count != 0 and self._script.finds_gpus else "cpu",
             build="scripted: virtual times, no model",
         )
 

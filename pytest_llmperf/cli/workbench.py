@@ -142,7 +142,7 @@ class Workbench(contextlib.AbstractContextManager["Workbench"]):
                     return seen
                 return assess(model, None, seen, TextRequest(text), plan.timeout_s, say)
         finally:
-            self._pool.close()
+            self._pool.end_workers()
 
     def store(self, loading: Loading, text: TextRequest, target: Path, timeout_s: float) -> Head:
         """Keep what a model says of a text. Raises LeaseError, and as :func:`store`."""

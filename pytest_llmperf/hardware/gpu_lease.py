@@ -67,11 +67,14 @@ class GpuLeases:
         """Whether there are GPUs, and none of them shares the memory of the CPU."""
         return bool(self.seen.gpus) and not any(each.integrated for each in self.seen.gpus)
 
-    def take(self, count: int | None, on_wait: OnWait | None = None) -> Seat | None:
+    def take(
+        self, count: int | None, on_wait: OnWait | None = None, *, alone: bool = False
+    ) -> Seat | None:
         """Hold so many GPUs, waiting for whoever holds them; None: this engine sees no GPU.
 
         ``count``: 0, any one that is free, the first 2 …; None: all that are seen. What this
-        process holds already is shared by all of its workers. Raises LeaseError.
+        process holds already is shared by all of its workers; ``alone``: there are none, so that it
+        can be given up for others. Raises LeaseError.
         """
         if count == 0 or not (self.seen.gpus or self.seen.trouble):
             return None
@@ -79,6 +82,8 @@ class GpuLeases:
             raise LeaseError(self.seen.trouble)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
+            if alone and not self._covers(count):
+                self.leave()
             paths = self._choose(count, on_wait)
         except OSError as error:
             raise LeaseError(unusable(self.directory, error)) from error
@@ -95,6 +100,14 @@ class GpuLeases:
             if path in self._held:
                 return [path]
         return [self._take_any(self._alike(every), on_wait)]
+
+    def _covers(self, count: int | None) -> bool:
+        """Whether what is held is enough, so that nothing has to be waited for."""
+        every = [self._path(gpu) for gpu in self.seen.gpus]
+        if count == 1 and self._can_narrow:
+            return bool(self._held)
+        wanted = every if count is None or not self._can_narrow else every[:count]
+        return {*wanted} <= {*self._held}
 
     @property
     def _can_narrow(self) -> bool:

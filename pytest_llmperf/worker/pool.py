@@ -100,7 +100,7 @@ class WorkerPool:
         it. Raises LeaseError.
         """
         if fresh:
-            self.close()
+            self.end_workers()
         elif not self.has(loading):
             self.make_room(loading.key)
         try:
@@ -137,7 +137,7 @@ class WorkerPool:
 
     def fresh(self, loading: Loading, invocation: int, tick: Tick | None = None) -> LoadedModel:
         """The same in a new process; every other worker gives its memory back first."""
-        self.close()
+        self.end_workers()
         return self._start(loading, invocation, tick)
 
     def give_up(self, loading: Loading) -> None:
@@ -145,18 +145,27 @@ class WorkerPool:
         if loading.key in self._models:
             self._drop(loading.key)
 
-    def end_test(self) -> None:
-        """Keep only the worker used last, and none that read: the next test may ask for it."""
-        last = list(self._models)[-1:]
+    def end_test(self, *, keep: bool = True) -> None:
+        """Keep only the worker used last, and none that read: the next test may ask for it.
+
+        ``keep``: whether there is a next one that may.
+        """
+        last = list(self._models)[-1:] if keep else []
         for key, model in list(self._models.items()):
             if key not in last or model.has_read:
                 self._drop(key)
         self._used.clear()
+        self._leave_gpus()
 
-    def close(self) -> None:
-        """End every worker."""
+    def end_workers(self) -> None:
+        """End every worker, and keep the GPUs: a test's next one is measured on the same."""
         for key in list(self._models):
             self._drop(key)
+
+    def close(self) -> None:
+        """End every worker, and leave the GPUs."""
+        self.end_workers()
+        self._leave_gpus()
 
     def _start(self, loading: Loading, invocation: int, tick: Tick | None) -> LoadedModel:
         name = f"worker-{self._count:03d}-{loading.backend.name}"
@@ -183,7 +192,8 @@ class WorkerPool:
     def _take_gpus(self, loading: Loading, tick: Tick | None) -> Seat | None:
         if self._gpus is None:
             return None
-        return self._gpus.take(loading.options.gpus(), _telling(tick, "for a GPU that is in use"))
+        on_wait = _telling(tick, "for a GPU that is in use")
+        return self._gpus.take(loading.options.gpus(), on_wait, alone=not self._models)
 
     def _leave_gpus(self) -> None:
         """Unless a worker computes on them. One that does not has inherited them all the same."""
@@ -192,12 +202,6 @@ class WorkerPool:
 
     def _drop(self, key: str) -> None:
         model = self._models.pop(key)
-        try:
-            self._end(model)
-        finally:
-            self._leave_gpus()
-
-    def _end(self, model: LoadedModel) -> None:
         worker = model.worker
         already_reported = worker.ended
         try:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import psutil
 import pytest
 
 from pytest_llmperf.hardware.detect import detect
+from pytest_llmperf.hardware.facts import Accelerator
+from pytest_llmperf.hardware.gpu_lease import GpuLeases
+from pytest_llmperf.hardware.lock import Lock
+from pytest_llmperf.hardware.visible import visible
 from pytest_llmperf.measure import Instruments, Plan, Workload, measure
 from pytest_llmperf.worker.errors import EngineRefusal, WorkerHung
 from pytest_llmperf.worker.pool import WorkerPool
@@ -100,3 +107,74 @@ def test_a_workload_larger_than_the_context_is_refused_and_the_worker_stays_usab
     fitting = measure(model, Workload(prompt_tokens=200, new_tokens=56), QUICK, instruments)
     assert fitting.invalid is None
     assert fitting.decode_tps.n == 5
+
+
+CARDS = tuple(
+    Accelerator(kind="cuda", vendor="nvidia", name="RTX", integrated=False, uuid=f"GPU-{each}")
+    for each in "ab"
+)
+
+
+@pytest.fixture
+def gpu_pool(family: Family, tmp_path: Path) -> Iterator[WorkerPool]:
+    """Workers on a machine with two GPUs."""
+    pool = WorkerPool(tmp_path, gpus=GpuLeases(visible(CARDS, {}), tmp_path))
+    yield pool
+    pool.close()
+
+
+def free(folder: Path) -> list[str]:
+    """The GPUs that another process could have now."""
+    found = []
+    for path in sorted(folder.glob("gpu-*.lock")):
+        lock = Lock(path)
+        if lock.take():
+            found.append(path.stem.split("-")[2])
+        lock.leave()
+    return found
+
+
+def listed(pid: int) -> str | None:
+    return psutil.Process(pid).environ().get("CUDA_VISIBLE_DEVICES")
+
+
+def test_a_gpu_is_held_from_load_to_exit(gpu_pool: WorkerPool, tmp_path: Path) -> None:
+    model = gpu_pool.load(loading("fake", gpu_count=1))
+    assert listed(model.worker.pid) == "GPU-a"
+    gpu_pool.end_test()
+    assert free(tmp_path) == []
+    gpu_pool.end_test(keep=False)
+    assert free(tmp_path) == ["a"]
+
+
+def test_fresh_workers_of_a_test_stay_on_one_gpu(gpu_pool: WorkerPool, tmp_path: Path) -> None:
+    """Between two of them nobody else gets it: arms would be compared on different cards."""
+    for number in range(2):
+        model = gpu_pool.fresh(loading("fake", gpu_count=1, n_ctx=512 + number), number)
+        assert listed(model.worker.pid) == "GPU-a"
+        gpu_pool.end_workers()
+        assert free(tmp_path) == []
+    gpu_pool.end_test()
+    assert free(tmp_path) == ["a"]
+
+
+def test_two_models_of_one_test_share_its_gpu(gpu_pool: WorkerPool) -> None:
+    models = [gpu_pool.load(loading("fake", gpu_count=1, n_ctx=each)) for each in (512, 513)]
+    assert [listed(model.worker.pid) for model in models] == ["GPU-a", "GPU-a"]
+
+
+def test_an_engine_that_computes_on_the_cpu_all_the_same_gives_its_gpu_back(
+    gpu_pool: WorkerPool, tmp_path: Path
+) -> None:
+    """Its worker, which lives on, has inherited the lock."""
+    model = gpu_pool.load(loading("fake", gpu_count=1, finds_gpus=False))
+    assert model.worker.alive
+    assert model.seat is None
+    assert free(tmp_path) == ["a"]
+
+
+def test_a_load_that_fails_gives_its_gpu_back(gpu_pool: WorkerPool, tmp_path: Path) -> None:
+    endless = loading("fake", gpu_count=1, disaster="hang", at="load", timeout_s=1.5)
+    with pytest.raises(WorkerHung):
+        gpu_pool.load(endless)
+    assert free(tmp_path) == ["a"]

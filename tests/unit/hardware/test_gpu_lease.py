@@ -163,6 +163,19 @@ def test_waiting_for_what_might_wait_for_us_is_an_error(tmp_path: Path) -> None:
         assert not is_free(tmp_path, "GPU-b")
 
 
+def test_one_without_workers_gives_up_what_he_holds_for_what_he_wants(tmp_path: Path) -> None:
+    with process(tmp_path, "1") as other:
+        assert says(other) == "GPU-a"
+        mine = leases(tmp_path)
+        first = mine.take(1, alone=True)
+        assert first is not None
+        assert mine.take(1, alone=True) == first
+        other.communicate("go\n", timeout=60)
+        both = mine.take(2, alone=True)
+    assert both is not None
+    assert both.listed == "GPU-a,GPU-b"
+
+
 def test_one_who_holds_a_gpu_may_take_more_above_it(tmp_path: Path) -> None:
     mine = leases(tmp_path)
     mine.take(1)
