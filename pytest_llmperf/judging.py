@@ -10,6 +10,7 @@ import math
 import numbers
 import re
 from collections.abc import Callable, Generator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from pytest_llmperf import markers
 from pytest_llmperf.fixtures import TEST_RUN
 from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.origin import checkout
 from pytest_llmperf.report import words
 from pytest_llmperf.report.comparison import comparison_text
 from pytest_llmperf.report.failure import failure_text
@@ -47,9 +49,11 @@ VERDICT: pytest.StashKey[Verdict | None] = pytest.StashKey()
 class Judging:
     """The hooks of one test after another, in the process that runs them."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, root: Path) -> None:
+        """``root``: of the tests."""
         self._session = session
         self._strict = session.settings.strict
+        self._checkout = checkout(root).resolve()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -152,6 +156,7 @@ class Judging:
         result = JudgedTest(
             test=name_of(item),
             line=_line(item),
+            file=self._file(item),
             outcome=outcome,
             parameters=_parameters(item),
             claim=self._claim(item),
@@ -163,6 +168,13 @@ class Judging:
         )
         report.llmperf = msgspec.json.encode(result).decode()  # type: ignore[attr-defined] # extra attributes of reports survive xdist
         report.llmperf_verdict = str(result.verdict or "")  # type: ignore[attr-defined] # as above
+
+    def _file(self, item: pytest.Item) -> str | None:
+        """Where its line is: of an inherited test the file that it was written in."""
+        path = (item.config.rootpath / item.location[0]).resolve()
+        if not path.is_relative_to(self._checkout):
+            return None
+        return path.relative_to(self._checkout).as_posix()
 
     def _claim(self, item: pytest.Item) -> Claim | None:
         """Of a test of a shipped suite; elsewhere the marker is somebody else's."""

@@ -19,6 +19,9 @@ from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.options import Settings
 from pytest_llmperf.provenance import act_of_this_run
 from pytest_llmperf.remember import OFF, remember
+from pytest_llmperf.report.annotations import Annotation, annotate
+from pytest_llmperf.report.github import Untold, append_summary
+from pytest_llmperf.report.merged import merge
 from pytest_llmperf.report.result import (
     FORMAT,
     VERSION,
@@ -48,6 +51,8 @@ class Ledger:
         """What went wrong beside the tests."""
         self.interrupted = False
         """Whether the run ended before all of its tests had run."""
+        self.annotations: list[str] = []
+        """Commands for the log of a job of GitHub Actions."""
         self.written: list[str] = []
         """What was written where, in words."""
 
@@ -130,7 +135,20 @@ class Ledger:
             except OSError as error:
                 self.notes.append(f"--llmperf-json: nothing was written: {error}")
                 exit_status = _TOOL_FAILED
+        if self._settings.github:
+            self._tell_github()
         return exit_status
+
+    def _tell_github(self) -> None:
+        """A page that cannot be written is told of, and changes no verdict."""
+        machines = merge({"this run": self.result()})
+        told = annotate(machines)
+        try:
+            append_summary(machines)
+        except Untold as error:
+            self.notes.append(str(error))
+            told.append(Annotation("warning", "llmperf", str(error)))
+        self.annotations = [str(each) for each in told]
 
     def _recorded(self, accepted: int) -> list[str]:
         pairs = len(self._pairs)

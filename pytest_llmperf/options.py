@@ -60,6 +60,8 @@ class Settings:
     timeout_s: float = 600.0
     """How long one load or one request may take before its worker counts as hung."""
     json: Path | None = None
+    github: bool = False
+    """Whether a job of GitHub Actions gets a summary and annotations."""
     backend: str | None = None
     """Backend of tests and suites that do not name one."""
     model: str | None = None
@@ -118,6 +120,13 @@ def _second_look(text: str) -> int | None:
     return int(word)
 
 
+def _github(text: str) -> bool:
+    try:
+        return _flag(text)
+    except ValueError:
+        raise ValueError("must be on or off") from None
+
+
 def _folder(text: str) -> Path:
     path = Path(text)
     if path.exists() and not path.is_dir():
@@ -172,15 +181,17 @@ class _Option:
         metavar: str | None = None,
         nargs: Literal["?"] | None = None,
         *,
+        bare: str = "",
         may_be_secret: bool = False,
     ) -> None:
         """``field``: its name in Settings, in the ini file and in the environment.
 
+        ``bare``: its value where ``nargs`` allows for none, and none is given.
         ``may_be_secret``: a bad value is not repeated, what is wrong with it says enough.
         """
         self.field, self.help, self.read = field, help, read
         self.metavar, self.nargs = metavar, nargs
-        self.may_be_secret = may_be_secret
+        self.bare, self.may_be_secret = bare, may_be_secret
 
     @property
     def flag(self) -> str:
@@ -227,6 +238,14 @@ _OPTIONS = (
     _Option("time_budget_s", "seconds for the samples of one worker (60)", _seconds, metavar="S"),
     _Option("timeout_s", "seconds for one load or one request (600)", _seconds, metavar="S"),
     _Option("json", "write every number to this file", _file, metavar="FILE"),
+    _Option(
+        "github",
+        "a summary and annotations for a job of GitHub Actions: on (there by itself), off",
+        _github,
+        metavar="off",
+        nargs="?",
+        bare="on",
+    ),
     _Option("backend", "backend of tests that do not name one", str, metavar="NAME"),
     _Option("model", "model of tests that do not name one", str, metavar="SOURCE"),
     _Option(
@@ -250,7 +269,7 @@ def add_options(parser: pytest.Parser) -> None:
         if option.read is _interpreters:
             words["action"] = "append"
         if option.nargs is not None:
-            words |= {"nargs": option.nargs, "const": ""}
+            words |= {"nargs": option.nargs, "const": option.bare}
         group.addoption(option.flag, **words)
         parser.addini(option.key, f"{option.help} (as {option.flag})", type="string", default=None)
 
@@ -265,6 +284,7 @@ def read_settings(config: pytest.Config, environment: Mapping[str, str] = os.env
         if value is not None:
             values[option.field] = value
     if values.get("enabled"):
+        values.setdefault("github", environment.get("GITHUB_ACTIONS") == "true")
         _warn_of_strangers(config, environment)
     return Settings(**values)
 

@@ -1,10 +1,11 @@
-"""Who runs this, and from which commit?"""
+"""Who runs this, from which commit, and where is its checkout?"""
 
 from __future__ import annotations
 
 import getpass
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -30,3 +31,17 @@ def commit(folder: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return asked.stdout.strip()
+
+
+def checkout(folder: Path, environment: Mapping[str, str] = os.environ) -> Path:
+    """The top of what was checked out around ``folder``; without git, ``folder`` itself.
+
+    A job of GitHub Actions shows annotations by their files as seen from its workspace.
+    """
+    workspace = environment.get("GITHUB_WORKSPACE")
+    if workspace and folder.resolve().is_relative_to(Path(workspace).resolve()):
+        return Path(workspace)
+    for each in (folder, *folder.parents):
+        if (each / ".git").exists():
+            return each
+    return folder

@@ -34,6 +34,7 @@ from pytest_llmperf.report import words
 from pytest_llmperf.report.claims import claim_lines
 from pytest_llmperf.report.closing import closing_lines
 from pytest_llmperf.report.comparison import comparison_line
+from pytest_llmperf.report.github import hushed, is_job
 from pytest_llmperf.report.progress import Progress
 from pytest_llmperf.report.sweep import sweep_lines
 from pytest_llmperf.report.table import table_text
@@ -65,7 +66,7 @@ class Run:
         self._cache_began_bytes = 0 if is_reported_elsewhere else model_bytes(cache_root())
         self.session = Session(settings, folder, Progress(config), hardware)
         config.stash[SESSION] = self.session
-        config.pluginmanager.register(Judging(self.session), "llmperf-judging")
+        config.pluginmanager.register(Judging(self.session, config.rootpath), "llmperf-judging")
 
     @classmethod
     def begin(cls, config: pytest.Config, settings: Settings) -> Run:
@@ -175,12 +176,18 @@ class Run:
             session.exitstatus = 1
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """The table, what went wrong beside the tests, and the closing line."""
+        """The table, what went wrong beside the tests, the closing line, and GitHub's remarks."""
         if self._config.option.collectonly or xdist.is_worker(self._config):
             return  # a worker is asked, too, and nobody reads what it writes
+        terminalreporter.section("llmperf")
+        with hushed(terminalreporter.write_line, is_read=self._settings.github or is_job()):
+            self._tell(terminalreporter)
+        for line in self.ledger.annotations:
+            terminalreporter.write_line(line)
+
+    def _tell(self, terminalreporter: pytest.TerminalReporter) -> None:
         writer = terminalreporter._tw
         tests = self.ledger.tests
-        terminalreporter.section("llmperf")
         if any(test.measurements for test in tests):
             terminalreporter.write_line(table_text(tests, writer.fullwidth, color=writer.hasmarkup))
         for test in tests:

@@ -1,4 +1,4 @@
-"""What do the results of a run come to, or of several? For a terminal, or for GitHub's pages."""
+"""What do the results of a run come to, or of several? For a terminal, a program, or a page."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_llmperf.cli.answer import TOOL_FAILED, USAGE, Wrong, complain, say
+from pytest_llmperf.cli.answer import USAGE, Wrong, complain, print_json, say
 from pytest_llmperf.cli.results import read_result
 from pytest_llmperf.report import words
 from pytest_llmperf.report.annotations import Annotation, annotate
 from pytest_llmperf.report.closing import closing_lines
-from pytest_llmperf.report.github_summary import MOST_BYTES, headline, summary
-from pytest_llmperf.report.merged import Machine, Overlap, merge
+from pytest_llmperf.report.github import SUMMARY, Untold, append_summary, hushed, is_job
+from pytest_llmperf.report.github_summary import headline, summary
+from pytest_llmperf.report.merged import Machine, Overlap, merge, outcome
 from pytest_llmperf.report.table import table_text
 
-SUMMARY = "GITHUB_STEP_SUMMARY"
+COMMENT_BYTES = 60_000
+"""A comment takes 65,536 characters; whoever posts it may add some of his own."""
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,6 +33,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         action="store_true",
         help=f"append a summary to the file that {SUMMARY} names, and print annotations",
     )
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="FILE",
+        help=f"write the summary to FILE, in {COMMENT_BYTES:,} bytes at most: for a comment",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
@@ -41,10 +50,15 @@ def run(options: argparse.Namespace) -> int:
     """
     try:
         machines = read_machines(options.results)
+        if options.markdown is not None:
+            _write(summary(machines, COMMENT_BYTES), options.markdown)
         if options.github:
             _tell_github(machines)
-        else:
-            _tell(machines)
+        elif options.json:
+            print_json({"verdict": outcome(machines), "headline": headline(machines)})
+        elif options.markdown is None:
+            with hushed(say, is_read=is_job()):
+                _tell(machines)
     except Wrong as error:
         complain(f"pytest-llmperf report: {error}")
         return error.exit_code
@@ -72,23 +86,23 @@ def _tell(machines: Sequence[Machine]) -> None:
         say(f"together: {headline(machines)}")
 
 
+def _write(text: str, path: Path) -> None:
+    """Raises Wrong."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Wrong(f"{path}: cannot be written: {error.strerror}") from error
+
+
 def _tell_github(machines: Sequence[Machine]) -> None:
     """Raises Wrong where the summary cannot be written; the annotations are printed before."""
-    say(*map(str, annotate(machines)))
-    name = os.environ.get(SUMMARY)
-    if not name:
+    for each in annotate(machines):
+        say(str(each))
+    if not os.environ.get(SUMMARY):
         say(summary(machines))
         return
-    path = Path(name)
     try:
-        taken = path.stat().st_size if path.exists() else 0
-        text = summary(machines, MOST_BYTES - taken)
-        if not text:
-            raise Wrong(
-                f"{path} holds {taken} bytes of the {MOST_BYTES} that GitHub takes", TOOL_FAILED
-            )
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        say(str(Annotation("warning", "llmperf", f"no summary: {error}")))
-        raise Wrong(f"the summary cannot be written, {SUMMARY}={path}: {error.strerror}") from error
+        append_summary(machines)
+    except Untold as error:
+        say(str(Annotation("warning", "llmperf", str(error))))
+        raise Wrong(str(error)) from error

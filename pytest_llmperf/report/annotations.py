@@ -7,10 +7,11 @@ last one counts the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.report.closing import suite_text
 from pytest_llmperf.report.merged import Machine
 from pytest_llmperf.report.result import JudgedTest
 
@@ -55,25 +56,32 @@ def annotate(machines: Sequence[Machine]) -> list[Annotation]:
         for test in machine.tests
         if test not in machine.red and test.verdict is Verdict.INCONCLUSIVE
     ]
-    return [*_most("error", [*failed, *judged]), *_most("warning", undecided)]
+    suites = [
+        Annotation("error", "llmperf: suite", suite_text(shift))
+        for machine in machines
+        for shift in machine.red_suites
+    ]
+    errors = [*suites, *_annotations("error", [*failed, *judged])]
+    return [*_most(errors), *_most(_annotations("warning", undecided))]
 
 
-def _most(kind: str, tests: Sequence[tuple[JudgedTest, str]]) -> Iterator[Annotation]:
-    """``tests``: with what became of each, the worst first."""
-    shown = tests if len(tests) <= MOST else tests[: MOST - 1]
-    for test, became in shown:
-        file, _, name = test.test.partition("::")
-        is_in_checkout = "/" in file or test.line is not None
-        yield Annotation(
-            kind,
-            f"llmperf: {became}",
-            f"{name}: {_why(test)}",
-            file if is_in_checkout else "",
-            test.line,
-        )
-    rest = len(tests) - len(shown)
-    if rest:
-        yield Annotation(kind, "llmperf", f"and {rest} more: see the summary of the job")
+def _most(annotations: Sequence[Annotation]) -> list[Annotation]:
+    """``annotations``: of one kind, the worst first."""
+    if len(annotations) <= MOST:
+        return list(annotations)
+    rest = len(annotations) - MOST + 1
+    counted = f"and {rest} more: see the summary of the job"
+    return [*annotations[: MOST - 1], Annotation(annotations[0].kind, "llmperf", counted)]
+
+
+def _annotations(kind: str, tests: Sequence[tuple[JudgedTest, str]]) -> list[Annotation]:
+    """``tests``: with what became of each."""
+    told = []
+    for test, became in tests:
+        name = test.test.partition("::")[2]
+        title, text = f"llmperf: {became}", f"{name}: {_why(test)}"
+        told.append(Annotation(kind, title, text, test.file or "", test.line))
+    return told
 
 
 def _why(test: JudgedTest) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.report import words
+from pytest_llmperf.report.closing import suite_text
 from pytest_llmperf.report.comparison import comparison_line
 from pytest_llmperf.report.markdown import escaped, table
 from pytest_llmperf.report.merged import Machine
@@ -43,7 +44,10 @@ def summary(machines: Sequence[Machine], room_bytes: int = MOST_BYTES) -> str:
 
 
 def headline(machines: Sequence[Machine]) -> str:
-    """``2 of 14 tests red: 1 over budget, 1 regressed, 12 passed``."""
+    """``2 of 14 tests red: 1 over budget, 1 regressed, 12 passed``.
+
+    Green is only what was measured.
+    """
     tests = [test for machine in machines for test in machine.tests]
     red = sum(len(machine.red) for machine in machines)
     verdicts = sum((machine.verdicts for machine in machines), Counter[Verdict]())
@@ -52,8 +56,17 @@ def headline(machines: Sequence[Machine]) -> str:
     otherwise = sum(len(machine.failed_otherwise) for machine in machines)
     told += [f"{otherwise} failed otherwise"] * bool(otherwise)
     told += [f"{skipped} skipped"] * bool(skipped)
-    count = f"{red} of {len(tests)} test{'' if len(tests) == 1 else 's'} red"
-    return ": ".join(filter(None, (count if red else "green", ", ".join(told))))
+    suites = sum(len(machine.red_suites) for machine in machines)
+    told += [f"{suites} suite{'' if suites == 1 else 's'} regressed"] * bool(suites)
+    return ": ".join(filter(None, (_color(machines, red, len(tests)), ", ".join(told))))
+
+
+def _color(machines: Sequence[Machine], red: int, tests: int) -> str:
+    if red:
+        return f"{red} of {tests} test{'' if tests == 1 else 's'} red"
+    if any(machine.red_suites for machine in machines):
+        return "red"
+    return "green" if any(machine.has_measured for machine in machines) else "nothing measured"
 
 
 def _machine(machine: Machine) -> list[str]:
@@ -61,7 +74,11 @@ def _machine(machine: Machine) -> list[str]:
     where = f"{words.machine(machine.hardware)} · {date} · {', '.join(machine.llmperf)}"
     parts = [f"### {escaped(where)}", "", *_failed_otherwise(machine.failed_otherwise)]
     parts += [*_measured(machine.tests), *_compared(machine.tests)]
-    shifts = [f"suite: {each.reason}" for each in machine.suite_shifts if each.reason]
+    shifts = [
+        f"suite: {suite_text(each)}"
+        for each in machine.suite_shifts
+        if each.verdict is not Verdict.NO_BASELINE
+    ]
     notes = [f"note: {each}" for each in machine.notes]
     return [*parts, *_skipped(machine.tests), *_listed([*shifts, *notes])]
 

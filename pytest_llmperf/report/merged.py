@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_llmperf.gate.suite import SuiteShift
-from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.gate.verdict import Verdict, worst
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.report.result import JudgedTest, RunResult
 
@@ -46,6 +46,20 @@ class Machine:
         ]
 
     @property
+    def red_suites(self) -> list[SuiteShift]:
+        """All tests together, where that is what made the run red."""
+        return [
+            each
+            for each in self.suite_shifts
+            if each.verdict is not Verdict.NO_BASELINE and each.verdict.fails(strict=self.strict)
+        ]
+
+    @property
+    def has_measured(self) -> bool:
+        """Whether any test measured anything."""
+        return any(each.measurements or each.comparisons for each in self.tests)
+
+    @property
     def verdicts(self) -> Counter[Verdict]:
         """Of every test that has one, and did not fail otherwise."""
         left_out = self.failed_otherwise
@@ -62,6 +76,15 @@ def merge(results: Mapping[str, RunResult]) -> list[Machine]:
     for name, result in results.items():
         groups.setdefault(result.hardware.fingerprint, {})[name] = result
     return [_machine(group) for group in groups.values()]
+
+
+def outcome(machines: Sequence[Machine]) -> str:
+    """The worst verdict, in a word; ``FAILED`` for what failed otherwise, ``NOTHING_MEASURED``."""
+    if any(each.failed_otherwise for each in machines):
+        return "FAILED"
+    verdicts = [verdict for each in machines for verdict in each.verdicts]
+    verdicts += [shift.verdict for each in machines for shift in each.red_suites]
+    return str(worst(verdicts)) if verdicts else "NOTHING_MEASURED"
 
 
 def _machine(group: Mapping[str, RunResult]) -> Machine:

@@ -111,6 +111,8 @@ class JudgedTest(msgspec.Struct, frozen=True, kw_only=True):
     """Its pytest node id."""
     line: int | None = None
     """On which it begins in its file, the first being 1; None: not known."""
+    file: str | None = None
+    """That file, seen from the top of the checkout; None: it lies elsewhere."""
     outcome: str
     """pytest's own: passed, failed, skipped, error."""
     parameters: dict[str, Parameter] = {}

@@ -181,7 +181,7 @@ def add_site_hook(folder: Path, code: str) -> str:
     return str(site)
 
 
-_NOT_THEIRS = ("PYTEST_", "COV_", "CI", "BUILD_NUMBER")
+_NOT_THEIRS = ("PYTEST_", "COV_", "CI", "BUILD_NUMBER", "GITHUB_")
 """What of our environment would change what a run says; in CI pytest says everything twice."""
 
 

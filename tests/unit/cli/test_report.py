@@ -9,9 +9,11 @@ import msgspec
 import pytest
 
 from pytest_llmperf.cli import main
-from pytest_llmperf.cli.report import SUMMARY
+from pytest_llmperf.cli.report import COMMENT_BYTES
+from pytest_llmperf.report.github import SUMMARY
 from pytest_llmperf.report.github_summary import MOST_BYTES
-from pytest_llmperf.report.result import write_json
+from pytest_llmperf.report.result import read_json, write_json
+from tests.runner import commands_in
 from tests.unit.report.test_github_summary import OVER, PASSED
 from tests.unit.report.test_result import one_test, run_result
 
@@ -19,7 +21,11 @@ from tests.unit.report.test_result import one_test, run_result
 @pytest.fixture
 def result(tmp_path: Path) -> Path:
     """A run with a red test and a green one."""
-    red = one_test(OVER, test="tests/a.py::red", outcome="failed", reason="perf budget broken")
+    red = msgspec.structs.replace(
+        one_test(OVER, test="tests/a.py::red", outcome="failed", reason="perf budget broken"),
+        file="sub/tests/a.py",
+        line=7,
+    )
     green = one_test(PASSED, test="tests/a.py::green")
     run = msgspec.structs.replace(run_result(tmp_path / "machine"), tests=[red, green], notes=[])
     write_json(run, tmp_path / "a.json")
@@ -60,8 +66,60 @@ def test_github_gets_a_summary_and_annotations(
     told = page.read_text()
     assert told.startswith("of others\n## llmperf: 1 of 2 tests red: 1 over budget, 1 passed")
     assert capsys.readouterr().out == (
-        "::error file=tests/a.py,title=llmperf%3A OVER_BUDGET::red: perf budget broken\n"
+        "::error file=sub/tests/a.py,line=7,title=llmperf%3A OVER_BUDGET::red: perf budget broken\n"
     )
+
+
+def test_a_page_for_a_comment_is_written(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(result), "--markdown", str(tmp_path / "comment.md")]) == 0
+    told = (tmp_path / "comment.md").read_text()
+    assert told.startswith("## llmperf: 1 of 2 tests red: 1 over budget, 1 passed\n")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_page_of_thousands_of_tests_is_no_larger_than_a_comment(
+    result: Path, tmp_path: Path
+) -> None:
+    read = read_json(result)
+    tests = [msgspec.structs.replace(read.tests[1], test=f"t.py::t{n}") for n in range(2000)]
+    write_json(msgspec.structs.replace(read, tests=tests), result)
+    assert main(["report", str(result), "--markdown", str(tmp_path / "comment.md")]) == 0
+    told = (tmp_path / "comment.md").read_text()
+    assert COMMENT_BYTES - 500 < len(told.encode()) <= COMMENT_BYTES
+    assert "more lines, for which a summary has no room" in told.splitlines()[-1]
+
+
+def test_a_page_that_cannot_be_written_says_so(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(result), "--markdown", str(tmp_path)]) == 4
+    assert "cannot be written: Is a directory" in flat(capsys)
+
+
+def test_a_program_gets_the_verdict_in_a_word(
+    result: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(result), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "verdict": "OVER_BUDGET",
+        "headline": "1 of 2 tests red: 1 over budget, 1 passed",
+    }
+
+
+def test_what_others_wrote_is_no_command_in_a_job(
+    result: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted = "no GPU\n::error::planted\n##[error]planted"
+    read = read_json(result)
+    skipped = msgspec.structs.replace(read.tests[1], outcome="skipped", reason=planted)
+    write_json(msgspec.structs.replace(read, tests=[skipped]), result)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert main(["report", str(result)]) == 0
+    said = capsys.readouterr().out
+    assert "planted" in said
+    assert commands_in(said) == []
 
 
 def test_without_a_job_the_summary_is_printed(
@@ -90,7 +148,7 @@ def test_a_summary_that_cannot_be_written_says_so(
     monkeypatch.setenv(SUMMARY, str(tmp_path))
     assert main(["report", str(result), "--github"]) == 4
     told = capsys.readouterr()
-    assert "::error file=tests/a.py" in told.out, "annotations come all the same"
+    assert "::error file=sub/tests/a.py" in told.out, "annotations come all the same"
     assert "::warning title=llmperf::no summary: " in told.out
     assert f"{SUMMARY}=" in told.err
 

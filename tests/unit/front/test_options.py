@@ -28,6 +28,7 @@ ALL = {
     "time_budget_s": ("time-budget", "LLMPERF_TIME_BUDGET", "1.5", 1.5),
     "timeout_s": ("timeout", "LLMPERF_TIMEOUT", "90", 90.0),
     "json": ("json", "LLMPERF_JSON", "out.json", Path("out.json")),
+    "github": ("github", "LLMPERF_GITHUB", "on", True),
     "backend": ("backend", "LLMPERF_BACKEND", "fake", "fake"),
     "model": ("model", "LLMPERF_MODEL", "synthetic:llama-15m", "synthetic:llama-15m"),
     "python": ("python", "LLMPERF_PYTHON", f"fake={PYTHON}", {"fake": PYTHON}),

@@ -25,13 +25,13 @@ def test_red_is_an_error_on_its_line_and_undecided_a_warning(tmp_path: Path) -> 
         machines(
             tmp_path,
             one_test(PASSED, test="a.py::good"),
-            msgspec.structs.replace(red, line=12),
-            one_test(OPEN, test="tests/b.py::open"),
+            msgspec.structs.replace(red, file="sub/tests/test_chat.py", line=12),
+            one_test(OPEN, test="tests/b.py::open", file="sub/tests/b.py"),
         )
     )
     assert [(each.kind, each.file, each.line) for each in found] == [
-        ("error", "tests/test_chat.py", 12),
-        ("warning", "tests/b.py", None),
+        ("error", "sub/tests/test_chat.py", 12),
+        ("warning", "sub/tests/b.py", None),
     ]
     assert found[0].message == "test_chat: perf budget broken: decode 19 < min_tps=20"
     assert "vram was not measured" in found[1].message

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from pytest_llmperf.gate.suite import SuiteShift
+from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.report.annotations import annotate
 from pytest_llmperf.report.github_summary import MOST_BYTES, headline, summary
+from pytest_llmperf.report.markdown import LONGEST
 from pytest_llmperf.report.merged import Machine, merge
 from pytest_llmperf.report.result import JudgedTest
 from tests.unit.gate.test_contract import measurement
@@ -42,7 +47,47 @@ def test_the_verdict_comes_first(tmp_path: Path) -> None:
 
 def test_green_is_green(tmp_path: Path) -> None:
     assert headline(machines(tmp_path, one_test(PASSED))) == "green: 1 passed"
-    assert headline(machines(tmp_path)) == "green"
+
+
+def test_nothing_measured_is_not_green(tmp_path: Path) -> None:
+    skipped = one_test(outcome="skipped", reason="needs a GPU, has none")
+    assert headline(machines(tmp_path, skipped)) == "nothing measured: 1 skipped"
+    assert headline(machines(tmp_path)) == "nothing measured"
+
+
+def test_a_suite_that_lost_is_red_and_says_how_much(tmp_path: Path) -> None:
+    lost = SuiteShift(verdict=Verdict.REGRESSED, effect=-0.021, needed=-0.016, pairs=14, sessions=9)
+    (machine,) = machines(tmp_path, one_test(PASSED))
+    told = summary([dataclasses.replace(machine, suite_shifts=[lost])])
+    assert told.startswith("## llmperf: red: 1 passed, 1 suite regressed\n")
+    assert "- suite: regressed, −2.1 % over 14 metrics, red below −1.6 %" in told
+    (annotation,) = annotate([dataclasses.replace(machine, suite_shifts=[lost])])
+    assert str(annotation).startswith("::error title=llmperf%3A suite::regressed, −2.1 %25 over")
+
+
+def test_a_test_that_is_there_twice_is_shown_twice(tmp_path: Path) -> None:
+    told = summary(machines(tmp_path, one_test(PASSED), one_test(OPEN)))
+    assert told.splitlines()[0] == "## llmperf: green: 1 inconclusive, 1 passed"
+
+
+def test_a_name_of_4000_characters_is_cut(tmp_path: Path) -> None:
+    long = "t.py::test_x[" + "|`<b>" * 800 + "]"
+    red = one_test(OVER, test=long, outcome="failed", reason="💥" * 4000)
+    found = machines(tmp_path, red)
+    (row,) = [line for line in summary(found).splitlines() if line.startswith("| **")]
+    assert len(row) < 6 * LONGEST * 2
+    assert row.replace("\\|", "").count("|") == 5, "verdict, test, why, one number"
+    assert "<b>" not in row
+    (annotation,) = annotate(found)
+    assert "\n" not in str(annotation)
+
+
+def test_a_date_of_tomorrow_or_none_at_all_is_shown_as_it_is(tmp_path: Path) -> None:
+    for created in ("2999-01-01T00:00:00+00:00", "", "yesterday"):
+        (machine,) = machines(tmp_path, one_test(PASSED))
+        told = summary([dataclasses.replace(machine, created=created)])
+        assert told.startswith("## llmperf: green: 1 passed\n")
+        assert f" {created[:10]} ".replace("  ", " ") in told.splitlines()[2]
 
 
 def test_what_is_open_says_why(tmp_path: Path) -> None:

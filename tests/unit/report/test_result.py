@@ -49,11 +49,13 @@ def judge_it(
 def one_test(
     *measurements: JudgedMeasurement,
     test: str = "tests/test_chat.py::test_chat",
+    file: str | None = None,
     outcome: str = "passed",
     reason: str | None = None,
 ) -> JudgedTest:
     return JudgedTest(
         test=test,
+        file=file,
         outcome=outcome,
         verdict=overall(list(measurements)),
         measurements=list(measurements),
