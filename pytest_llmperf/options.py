@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -179,19 +179,18 @@ class _Option:
         help: str,  # noqa: A002 - argparse's word
         read: Callable[[str], object],
         metavar: str | None = None,
-        nargs: Literal["?"] | None = None,
+        bare: str | None = None,
         *,
-        bare: str = "",
         may_be_secret: bool = False,
     ) -> None:
         """``field``: its name in Settings, in the ini file and in the environment.
 
-        ``bare``: its value where ``nargs`` allows for none, and none is given.
+        ``bare``: what it means without a value; None: it needs one.
         ``may_be_secret``: a bad value is not repeated, what is wrong with it says enough.
         """
         self.field, self.help, self.read = field, help, read
-        self.metavar, self.nargs = metavar, nargs
-        self.bare, self.may_be_secret = bare, may_be_secret
+        self.metavar, self.bare = metavar, bare
+        self.may_be_secret = may_be_secret
 
     @property
     def flag(self) -> str:
@@ -211,7 +210,7 @@ class _Option:
 _OPTIONS = (
     _Option("enabled", "measure and judge the tests that use llmperf's fixtures", _flag),
     _Option(
-        "suite", "run a shipped acceptance suite, or all (smoke)", str, metavar="NAME", nargs="?"
+        "suite", "run a shipped acceptance suite, or all (smoke)", str, metavar="NAME", bare=""
     ),
     _Option("strict", "inconclusive, unjudged and unmet tests fail", _flag),
     _Option("require", "stop unless this machine has it: gpu", _require, metavar="gpu"),
@@ -243,7 +242,6 @@ _OPTIONS = (
         "a summary and annotations for a job of GitHub Actions: on (there by itself), off",
         _github,
         metavar="off",
-        nargs="?",
         bare="on",
     ),
     _Option("backend", "backend of tests that do not name one", str, metavar="NAME"),
@@ -268,8 +266,8 @@ def add_options(parser: pytest.Parser) -> None:
             words["metavar"] = option.metavar
         if option.read is _interpreters:
             words["action"] = "append"
-        if option.nargs is not None:
-            words |= {"nargs": option.nargs, "const": option.bare}
+        if option.bare is not None:
+            words |= {"nargs": "?", "const": option.bare}
         group.addoption(option.flag, **words)
         parser.addini(option.key, f"{option.help} (as {option.flag})", type="string", default=None)
 

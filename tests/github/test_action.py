@@ -1,0 +1,132 @@
+"""Do the steps of the action run pytest, keep what is asked for, and say how it went?"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.github.conftest import TESTS, Used, command
+from tests.github.job import Job
+from tests.runner import commands_in
+
+NASTY = "a b'c\"d$(touch planted)`touch planted`;touch planted #é"
+
+
+def test_a_green_run_has_a_page_a_verdict_and_an_artifact(job: Job, used: Used) -> None:
+    told = job.action("llmperf")
+    assert [(each.name, each.exit_code) for each in job.ran] == [("measure", 0), ("tell", 0)]
+    assert told["verdict"] == "PASSED"
+    assert told["headline"] == "green: 1 passed"
+    assert json.loads(Path(told["result"]).read_text())["format"] == "pytest-llmperf-result"
+    assert job.page.read_text().count("## llmperf: green: 1 passed\n") == 1
+    assert Path(told["summary"]).read_text() == job.page.read_text()
+    assert used.names == ["actions/upload-artifact"]
+    (_, given) = used.told[0]
+    assert given["name"] == "llmperf"
+    names = sorted(path.name for path in Path(given["path"]).iterdir())
+    assert names == ["result.json", "summary.md"]
+    assert not (job.workspace / "baselines").exists(), "nothing is recorded unasked"
+
+
+def test_a_red_run_fails_and_tells_all_the_same(job: Job, used: Used) -> None:
+    (job.workspace / "test_it.py").write_text(TESTS.replace("LIMIT", "5000"))
+    told = job.action("llmperf", keep="cache", record="true")
+    assert [(each.name, each.exit_code) for each in job.ran] == [("measure", 1), ("tell", 0)]
+    assert told["verdict"] == "OVER_BUDGET"
+    assert told["headline"] == "1 of 1 test red: 1 over budget"
+    (annotation,) = commands_in("".join(each.output for each in job.ran))
+    assert annotation.startswith("::error file=test_it.py,line=")
+    assert used.names == ["actions/cache/restore", "actions/upload-artifact", "actions/cache/save"]
+
+
+def test_a_run_that_never_began_has_no_verdict(job: Job) -> None:
+    told = job.action("llmperf", arguments="--llmperf-samples=no")
+    assert job.ran[0].exit_code == 4
+    assert "must be a whole number" in job.ran[0].output
+    assert "no result.json: nothing was measured" in job.ran[1].output
+    assert told["verdict"] == "NOTHING_MEASURED"
+    assert told["summary"] == ""
+
+
+def test_arguments_are_words_and_never_code(job: Job) -> None:
+    command(job.folder / "bin", "python", f'exec {sys.executable} -c "{_SHOW}" "$@"')
+    (job.folder / "path").write_text(str(job.folder / "bin"))
+    quoted = "'" + NASTY.replace("'", "'\"'\"'") + "'"
+    job.action("llmperf", install=f"-e '.[a, b]' {quoted}", arguments=f"-k {quoted} 'x y'")
+    install, measure = (json.loads(each.output.splitlines()[-1]) for each in job.ran[:2])
+    assert install == ["-m", "pip", "install", "-e", ".[a, b]", NASTY]
+    assert measure[:3] == ["-m", "pytest", "--llmperf"]
+    assert measure[-3:] == ["-k", NASTY, "x y"]
+    assert not list(job.workspace.rglob("planted"))
+
+
+_SHOW = "import json, sys; print(json.dumps(sys.argv[1:]))"
+
+
+@pytest.mark.parametrize("step", ["install", "arguments"])
+def test_a_quote_without_its_other_half_is_refused(job: Job, step: str) -> None:
+    job.action("llmperf", **{step: "-k 'half"})
+    assert job.ran[0].exit_code != 0
+    assert "unmatched single quote" in job.ran[0].output
+
+
+@pytest.mark.parametrize(
+    ("inputs", "event", "why"),
+    [
+        ({"record": "true"}, "pull_request", "pull request records no baselines"),
+        ({"record": "true"}, "pull_request_target", "pull request records no baselines"),
+        ({"record": "yes"}, "push", "record must be true or false, and is 'yes'"),
+        ({"keep": "drawer"}, "push", "keep must be repository or cache, and is 'drawer'"),
+    ],
+)
+def test_what_must_not_be_is_refused(
+    job: Job, inputs: dict[str, str], event: str, why: str
+) -> None:
+    job.environment = {**job.environment, "GITHUB_EVENT_NAME": event}
+    job.action("llmperf", **inputs)
+    assert [each.exit_code for each in job.ran] == [4]
+    assert why in job.ran[0].output
+
+
+def test_what_the_main_branch_records_is_what_a_pull_request_meets(job: Job) -> None:
+    kept = job.folder / "kept"
+
+    def cache(name: str, inputs: dict[str, str]) -> None:
+        here = job.workspace / inputs.get("path", "")
+        if name.endswith("save"):
+            shutil.copytree(here, kept, dirs_exist_ok=True)
+        elif name.endswith("restore") and kept.exists():
+            shutil.copytree(kept, here)
+
+    job.stand_in = cache  # type: ignore[assignment] # a mapping is a dictionary here
+    for _ in range(3):
+        job.action("llmperf", keep="cache", record="true")
+        shutil.rmtree(job.workspace / ".llmperf")
+    job.environment = {**job.environment, "GITHUB_EVENT_NAME": "pull_request"}
+    told = job.action("llmperf", keep="cache")
+    result = json.loads(Path(told["result"]).read_text())
+    pairs = result["tests"][0]["measurements"][0]["pairs"]
+    assert {pair["judgement"]["sessions"] for pair in pairs} == {3}
+    assert (kept / "history.db").stat().st_size > 0
+    assert not (job.workspace / "baselines").exists()
+
+
+def test_a_cancelled_job_uploads_nothing(job: Job, used: Used) -> None:
+    job.cancelled = True
+    job.action("llmperf", keep="cache", record="true")
+    assert used.told == []
+
+
+def test_pytest_takes_the_place_of_the_shell(job: Job) -> None:
+    """What the runner started and sends its signals to is pytest itself."""
+    (job.workspace / "test_it.py").write_text(
+        "import os\nfrom pathlib import Path\n\n"
+        "def test_parent(hardware):\n    Path('parent').write_text(str(os.getppid()))\n"
+    )
+    job.action("llmperf")
+    assert int((job.workspace / "parent").read_text()) == os.getpid()

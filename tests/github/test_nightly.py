@@ -1,0 +1,148 @@
+"""Do the nightly's steps propose baselines as one pull request, and go on from it?"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.github.conftest import command
+from tests.github.job import ROOT, Job, read
+
+GH = """
+echo "$*" >> "$CALLS"
+[ "$1 $2" = "pr list" ] && cat "$OPEN"
+exit 0
+"""
+BRANCH = "llmperf/baselines"
+
+
+def git(folder: Path, *words: str) -> str:
+    return subprocess.run(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Path:
+    """A repository whose main branch has one session of baselines."""
+    bare, first = tmp_path / "remote.git", tmp_path / "first"
+    git(tmp_path, "init", "-q", "--bare", "-b", "main", str(bare))
+    git(tmp_path, "clone", "-q", str(bare), str(first))
+    (first / "baselines").mkdir()
+    (first / "baselines" / "t.jsonl").write_text("1\n")
+    git(first, "add", "-A")
+    git(first, "commit", "-qm", "first")
+    git(first, "push", "-q", "origin", "HEAD:main")
+    return bare
+
+
+@pytest.fixture
+def night(tmp_path: Path, remote: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(name, "/dev/null")
+    return Night(tmp_path, remote)
+
+
+class Night:
+    """Runs both jobs: what the machine measures is one line more."""
+
+    def __init__(self, folder: Path, remote: Path) -> None:
+        self.folder, self.remote, self.count, self.open = folder, remote, 0, 0
+
+    def run(self) -> list[str]:
+        """One night; what was asked of GitHub."""
+        self.count += 1
+        machine = self._job("machine")
+        measure = read(ROOT / ".github" / "workflows" / "nightly.yml")["jobs"]["measure"]["steps"]
+        machine.steps([each for each in measure if each.get("name", "").startswith("go on")], {})
+        assert not machine.has_failed, machine.ran[-1].output
+        with (machine.workspace / "baselines" / "t.jsonl").open("a") as file:
+            file.write(f"night {self.count}\n")
+        writer = self._job("writer")
+        artifact = machine.workspace / "baselines"
+
+        def download(name: str, inputs: Mapping[str, str]) -> None:
+            if name == "actions/download-artifact":
+                artifact.rename(writer.workspace / inputs["path"])
+
+        writer.stand_in = download
+        writer.workflow("nightly.yml", "propose")
+        assert not writer.has_failed, writer.ran[-1].output
+        calls = (writer.folder / "calls").read_text().splitlines()
+        self.open = 1
+        return calls
+
+    def _job(self, name: str) -> Job:
+        folder = self.folder / f"{name}-{self.count}"
+        git(self.folder, "clone", "-q", "--depth=1", f"file://{self.remote}", str(folder / "work"))
+        job = Job(folder / "job", folder / "work", contexts={"github.token": "secret"})
+        command(job.folder / "bin", "gh", GH)
+        (job.folder / "path").write_text(str(job.folder / "bin"))
+        (job.folder / "open").write_text(str(self.open))
+        job.environment = {"CALLS": str(job.folder / "calls"), "OPEN": str(job.folder / "open")}
+        return job
+
+    def proposed(self) -> str:
+        return git(self.remote, "show", f"{BRANCH}:baselines/t.jsonl")
+
+    def commits(self) -> int:
+        return int(git(self.remote, "rev-list", "--count", f"main..{BRANCH}"))
+
+
+def test_the_first_night_opens_a_pull_request(night: Night) -> None:
+    calls = night.run()
+    assert any(each.startswith(f"pr create --head {BRANCH}") for each in calls)
+    assert night.proposed() == "1\nnight 1"
+    assert git(night.remote, "show", "main:baselines/t.jsonl") == "1", "main is not written"
+
+
+def test_further_nights_go_on_in_the_same_one(night: Night) -> None:
+    night.run()
+    calls = night.run()
+    assert not any(each.startswith("pr create") for each in calls)
+    assert night.proposed() == "1\nnight 1\nnight 2"
+    assert night.commits() == 1
+
+
+def test_after_it_was_merged_the_next_night_begins_anew(night: Night) -> None:
+    night.run()
+    second = night.folder / "second"
+    git(night.folder, "clone", "-q", str(night.remote), str(second))
+    git(second, "merge", "-q", "--squash", f"origin/{BRANCH}")
+    git(second, "commit", "-qm", "merged")
+    git(second, "push", "-q", "origin", "main")
+    night.open = 0
+    assert any("pr create" in each for each in night.run())
+    assert night.proposed() == "1\nnight 1\nnight 2"
+    assert night.commits() == 1
+
+
+def test_what_a_person_accepted_meanwhile_is_not_undone(night: Night) -> None:
+    night.run()
+    second = night.folder / "second"
+    git(night.folder, "clone", "-q", str(night.remote), str(second))
+    (second / "baselines" / "t.jsonl").write_text("1\naccepted\n")
+    git(second, "commit", "-qam", "accepted")
+    git(second, "push", "-q", "origin", "main")
+    night.run()
+    assert night.proposed() == "1\naccepted\nnight 2"
+
+
+def test_a_night_that_recorded_nothing_proposes_nothing(night: Night) -> None:
+    job = night._job("writer")
+
+    def unchanged(name: str, inputs: Mapping[str, str]) -> None:
+        if name == "actions/download-artifact":
+            git(job.workspace, "checkout", "-q", "HEAD", "--", inputs["path"])
+
+    job.stand_in = unchanged
+    job.workflow("nightly.yml", "propose")
+    assert job.ran[-1].output == "nothing new was recorded\n"
+    assert BRANCH not in git(night.remote, "branch", "--list")
