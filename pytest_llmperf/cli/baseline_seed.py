@@ -50,7 +50,8 @@ def _run_pytest(
     """One run, compared with nothing: with baselines, it would look again at what is suspect."""
     folder.mkdir()
     out = folder / "result.json"
-    ours = ["--llmperf", f"--llmperf-baselines={folder / 'none'}", f"--llmperf-json={out}"]
+    places = [f"--llmperf-baselines={folder / 'none'}", f"--llmperf-json={out}"]
+    ours = ["--llmperf", "--llmperf-github=off", *places]
     which = f"run {number + 1} of {SEEDS}"
     tell(f"{which}: pytest starts")
     command = [sys.executable, "-m", "pytest", *ours, *arguments]
