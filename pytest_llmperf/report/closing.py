@@ -38,7 +38,7 @@ def closing_lines(tests: list[JudgedTest], shifts: Sequence[SuiteShift] = ()) ->
         *_second_looks(tests),
         *_suites(shifts, pairs),
         *_improved(pairs),
-        *_without_baseline(pairs),
+        *(line for text in without_baseline(pairs) for line in _folded(text)),
         *_undecided(tests),
         *(f"  skipped {count}×: {reason}" for reason, count in skipped.items()),
     ]
@@ -121,7 +121,7 @@ def _improved(pairs: Sequence[PairResult]) -> list[str]:
     )
 
 
-def _without_baseline(pairs: Sequence[PairResult]) -> list[str]:
+def without_baseline(pairs: Sequence[PairResult]) -> list[str]:
     """Why nothing was compared, each reason once with how often it was given."""
     reasons = Counter(
         reason
@@ -129,11 +129,11 @@ def _without_baseline(pairs: Sequence[PairResult]) -> list[str]:
         if pair.verdict is Verdict.NO_BASELINE
         for reason in pair.judgement.reasons
     )
-    lines = []
-    for reason, count in reasons.most_common():
-        remedy = "" if "--llmperf-record" in reason else "; record more with --llmperf-record"
-        lines += _folded(f"without baseline {count}×: {reason}{remedy}")
-    return lines
+    return [
+        f"without baseline {count}×: {reason}"
+        + ("" if "--llmperf-record" in reason else "; record more with --llmperf-record")
+        for reason, count in reasons.most_common()
+    ]
 
 
 def _folded(text: str) -> list[str]:

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.report import words
-from pytest_llmperf.report.closing import suite_text
+from pytest_llmperf.report.closing import suite_text, without_baseline
 from pytest_llmperf.report.comparison import comparison_line
 from pytest_llmperf.report.markdown import escaped, table
 from pytest_llmperf.report.merged import Machine
-from pytest_llmperf.report.result import JudgedMeasurement, JudgedTest
+from pytest_llmperf.report.result import JudgedMeasurement, JudgedTest, valid_pairs
 
 MOST_BYTES = 1 << 20
 _SHOWN = ("decode_tps", "prefill_tps", "queue_tps", "ttft", "ram", "vram")
@@ -79,8 +79,10 @@ def _machine(machine: Machine) -> list[str]:
         for each in machine.suite_shifts
         if each.verdict is not Verdict.NO_BASELINE
     ]
+    gated = [pair for pair in valid_pairs(machine.tests) if pair.is_gated]
     notes = [f"note: {each}" for each in machine.notes]
-    return [*parts, *_skipped(machine.tests), *_listed([*shifts, *notes])]
+    listed = _listed([*shifts, *without_baseline(gated), *notes])
+    return [*parts, *_skipped(machine.tests), *listed]
 
 
 def _measured(tests: Sequence[JudgedTest]) -> list[str]:

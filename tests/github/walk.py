@@ -38,21 +38,23 @@ def test_chat(load_model, measure, quantization):
     model = load_model(
         "synthetic:llama-15m", backend="llama-cpp", quantization=quantization, n_ubatch=N_UBATCH
     )
-    measure(model, prompt_tokens=256, new_tokens=32)
+    measure(model, prompt_tokens=64, new_tokens=16)
 
 
-@pytest.mark.perf(max_ram_gb=1)
+@pytest.mark.perf(max_regression="5%")
 def test_long_prompt(load_model, measure):
     model = load_model(
         "synthetic:llama-15m", backend="llama-cpp", quantization="Q4_K_M", n_ubatch=N_UBATCH
     )
-    measure(model, prompt_tokens=768, new_tokens=16)
+    measure(model, prompt_tokens=256, new_tokens=8)
 
 
 @pytest.mark.requires(gpu=True, vram_gb=200)
 def test_on_a_large_gpu(load_model, measure):
     measure(load_model("synthetic:llama-15m", backend="llama-cpp", n_gpu_layers=-1))
 """
+_UNKNOWN = "green: 1 without baseline, 2 passed, 1 skipped"
+"""Two tests have a limit, which needs no baseline."""
 ARGUMENTS = "--llmperf-samples=5 --llmperf-second-look=3"
 
 
@@ -157,7 +159,7 @@ def walk(folder: Path, keep: Path | None) -> bool:
             keep.mkdir(parents=True, exist_ok=True)
             shutil.copy(job.page, keep / f"{expected.name}.md")
 
-    first = Expected("first-run", 0, "NO_BASELINE", "green: 3 without baseline, 1 skipped")
+    first = Expected("first-run", 0, "NO_BASELINE", _UNKNOWN)
     run(scratch.checkout(first.name), first)
 
     scratch.seed()
@@ -176,7 +178,7 @@ def walk(folder: Path, keep: Path | None) -> bool:
     elsewhere = scratch.checkout("another-machine")
     (baselines,) = [each for each in (elsewhere / "baselines").iterdir() if each.is_dir()]
     baselines.rename(baselines.with_name("linux-x86_64-another-machine"))
-    other = Expected("another-machine", 0, "NO_BASELINE", "green: 3 without baseline, 1 skipped")
+    other = Expected("another-machine", 0, "NO_BASELINE", _UNKNOWN)
     run(elsewhere, other, "pull_request")
     return is_right
 
