@@ -48,6 +48,7 @@ heavy: $(READY) $(VLLM)/.ready $(GPTQ)/.ready
 		tests/backends/test_servers_scores.py -k "OpenAI or llama-server or llama_server or vllm"
 	$(PYTHONS) $(BIN)/pytest tests/backends/test_vllm.py tests/backends/test_transformers_gptq.py
 	$(PYTHONS) $(BIN)/pytest tests/suites -m "quick or not engine"
+	$(BIN)/python -m tests.github.walk
 	$(BIN)/pytest --llmperf --llmperf-suite=smoke --llmperf-backend=vllm \
 		--llmperf-python "vllm=$(VLLM)/bin/python" --llmperf-history=off
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 from pathlib import Path
 
 import pytest
 
 from pytest_llmperf.cli import main
 from pytest_llmperf.report.github_summary import MOST_BYTES
-from tests.plugin.conftest import PREAMBLE, Run
+from tests.plugin.conftest import PREAMBLE, Run, Session, lines
 from tests.runner import commands_in
 
 RED = """
@@ -158,6 +160,35 @@ def test_a_page_that_cannot_be_written_is_a_warning(
     assert why in result.stdout.str()
     warning = commands_in(result.stdout.str())[-1]
     assert warning.startswith("::warning title=llmperf::no summary: ")
+
+
+@pytest.mark.parametrize(
+    ("days", "pace", "code", "verdict"),
+    [(1, "1", 0, "PASSED"), (1, "0.5", 1, "REGRESSED"), (-1, "0.5", 1, "REGRESSED")],
+)
+@pytest.mark.usefixtures("history")
+def test_a_clock_that_is_a_day_off_turns_no_verdict(
+    session: Session,
+    pytester: pytest.Pytester,
+    job: Path,
+    days: int,
+    pace: str,
+    code: int,
+    verdict: str,
+) -> None:
+    """The sessions of the baseline were recorded on a runner whose clock was ``days`` ahead."""
+    (path,) = (pytester.path / "baselines").glob("*/test_it.py.jsonl")
+    told = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in told:
+        if "date" in line:
+            moved = datetime.datetime.fromisoformat(line["date"]) + datetime.timedelta(days=days)
+            line["date"] = moved.isoformat()
+    assert sum("date" in line for line in told) >= 10
+    path.write_text("".join(json.dumps(line) + "\n" for line in told))
+    result = session("--llmperf-record", pace=pace)
+    assert result.ret == code
+    assert f"| **{verdict}** |" in job.read_text()
+    assert len(lines(pytester.path, "session")) == 11 * 3, "of three metrics"
 
 
 def test_a_page_that_others_nearly_filled_gets_the_verdict(llmperf: Run, job: Path) -> None:
