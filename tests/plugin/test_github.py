@@ -167,7 +167,7 @@ def test_a_page_that_cannot_be_written_is_a_warning(
     [(1, "1", 0, "PASSED"), (1, "0.5", 1, "REGRESSED"), (-1, "0.5", 1, "REGRESSED")],
 )
 @pytest.mark.usefixtures("history")
-def test_a_clock_that_is_a_day_off_turns_no_verdict(
+def test_a_clock_that_is_a_day_off_turns_no_verdict(  # noqa: PLR0917 - fixtures and a table
     session: Session,
     pytester: pytest.Pytester,
     job: Path,
