@@ -12,6 +12,7 @@ one is given. Exit code 1: something came to something else. A few minutes on tw
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -26,32 +27,43 @@ from tests.runner import commands_in
 
 USUAL_UBATCH, WORSE_UBATCH, BETTER_UBATCH = 8, 1, 256
 """Tokens of a prompt that llama.cpp computes at once: by them alone prefill is slow or fast."""
-SETTINGS = "N_UBATCH = {}\n"
+ENGINE = """
+from pytest_llmperf.backends.llama_cpp import LlamaCpp, LlamaCppOptions
+
+
+class Options(LlamaCppOptions, frozen=True, kw_only=True):
+    n_ubatch: int = {}
+
+
+class House(LlamaCpp):
+    name = "house"
+    options_type = Options
+"""
+"""llama.cpp as the scratch project sets it up: what tests ask for stays, what they get does not."""
+CONFTEST = """
+def pytest_llmperf_backends():
+    return {"house": "house:House"}
+"""
 TESTS = """
 import pytest
-from settings import N_UBATCH
 
 
 @pytest.mark.perf(min_tps=5)
 @pytest.mark.parametrize("quantization", ["Q4_K_M", "Q8_0"])
 def test_chat(load_model, measure, quantization):
-    model = load_model(
-        "synthetic:llama-15m", backend="llama-cpp", quantization=quantization, n_ubatch=N_UBATCH
-    )
+    model = load_model("synthetic:llama-15m", backend="house", quantization=quantization)
     measure(model, prompt_tokens=64, new_tokens=16)
 
 
 @pytest.mark.perf(max_regression="5%")
 def test_long_prompt(load_model, measure):
-    model = load_model(
-        "synthetic:llama-15m", backend="llama-cpp", quantization="Q4_K_M", n_ubatch=N_UBATCH
-    )
+    model = load_model("synthetic:llama-15m", backend="house", quantization="Q4_K_M")
     measure(model, prompt_tokens=256, new_tokens=8)
 
 
 @pytest.mark.requires(gpu=True, vram_gb=200)
 def test_on_a_large_gpu(load_model, measure):
-    measure(load_model("synthetic:llama-15m", backend="llama-cpp", n_gpu_layers=-1))
+    measure(load_model("synthetic:llama-15m", backend="house", n_gpu_layers=-1))
 """
 _UNKNOWN = "green: 1 without baseline, 2 passed, 1 skipped"
 """Two tests have a limit, which needs no baseline."""
@@ -80,13 +92,14 @@ class Scratch:
         (self.main / "perf").mkdir(parents=True)
         (self.main / "pytest.ini").write_text("[pytest]\npythonpath = .\n")
         (self.main / "perf" / "test_speed.py").write_text(TESTS.lstrip())
+        (self.main / "conftest.py").write_text(CONFTEST.lstrip())
         self.set(self.main, USUAL_UBATCH)
         self.git("init", "-q")
         self.commit("three tests")
 
     def set(self, checkout: Path, ubatch: int) -> None:
         """Change the engine's option."""
-        (checkout / "settings.py").write_text(SETTINGS.format(ubatch))
+        (checkout / "house.py").write_text(ENGINE.lstrip().format(ubatch))
 
     def git(self, *words: str) -> None:
         """In the main branch's checkout."""
@@ -101,7 +114,8 @@ class Scratch:
     def seed(self) -> None:
         """A provisional baseline on the main branch."""
         words = ["-m", "pytest_llmperf", "baseline", "seed", "--", *ARGUMENTS.split()]
-        subprocess.run([sys.executable, *words], cwd=self.main, check=True)
+        environment = {**os.environ, **_found(self.main)}
+        subprocess.run([sys.executable, *words], cwd=self.main, env=environment, check=True)
         self.commit("a baseline")
 
     def checkout(self, name: str) -> Path:
@@ -118,7 +132,7 @@ class Scratch:
             used.append(name)
 
         job = Job(checkout.parent, checkout, stand_in=use)
-        job.environment = {"GITHUB_EVENT_NAME": event, "LLMPERF_HISTORY": "off"}
+        job.environment = {"GITHUB_EVENT_NAME": event, **_found(checkout)}
         told = job.action("llmperf", arguments=ARGUMENTS)
         found = [
             each
@@ -139,6 +153,12 @@ class Scratch:
         if not told["headline"].startswith(expected.headline):
             wrong.append(f"headline is {told['headline']!r}, should begin: {expected.headline!r}")
         return job, wrong
+
+
+def _found(checkout: Path) -> dict[str, str]:
+    """What the checkout's own engine takes to be found by workers, and no history."""
+    paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(paths), "LLMPERF_HISTORY": "off"}
 
 
 def walk(folder: Path, keep: Path | None) -> bool:
