@@ -7,7 +7,7 @@ import pytest
 
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.facts import Hardware
-from pytest_llmperf.report.merged import Overlap, merge
+from pytest_llmperf.report.merged import Overlap, merge, outcome
 from pytest_llmperf.report.result import FORMAT, VERSION, JudgedTest, RunResult
 from tests.unit.report.test_result import laptop
 
@@ -74,3 +74,27 @@ def test_every_verdict_is_counted(machine: Hardware) -> None:
     passed = msgspec.structs.replace(a_test("one"), verdict=Verdict.PASSED)
     (found,) = merge({"a.json": a_result(machine, passed)})
     assert found.verdicts == {Verdict.PASSED: 1}
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "outcomes", "word"),
+    [
+        ([], [], "NOTHING_MEASURED"),
+        ([None], ["skipped"], "NOTHING_MEASURED"),
+        ([Verdict.PASSED, Verdict.INCONCLUSIVE], ["passed"] * 2, "INCONCLUSIVE"),
+        ([Verdict.REGRESSED, Verdict.PASSED], ["failed", "passed"], "REGRESSED"),
+        ([Verdict.OVER_BUDGET, Verdict.PASSED], ["failed", "failed"], "FAILED"),
+    ],
+)
+def test_a_run_comes_to_its_worst_verdict(
+    machine: Hardware, verdicts: list[Verdict | None], outcomes: list[str], word: str
+) -> None:
+    tests = [
+        msgspec.structs.replace(a_test(f"t.py::t{number}", outcome), verdict=verdict)
+        for number, (verdict, outcome) in enumerate(zip(verdicts, outcomes, strict=True))
+    ]
+    assert outcome_of(machine, *tests) == word
+
+
+def outcome_of(machine: Hardware, *tests: JudgedTest) -> str:
+    return outcome(merge({"a.json": a_result(machine, *tests)}))
