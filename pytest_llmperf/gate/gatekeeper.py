@@ -18,6 +18,7 @@ from pytest_llmperf.gate.pair import (
     SIZES,
     SPEEDS,
     PairResult,
+    earlier_of,
     gated_metrics,
     key_of,
     mean,
@@ -104,6 +105,7 @@ class Suspect:
             conditions=conditions_of(measurement),
             software={measurement.backend: measurement.version, **CHECKSUM},
             seed_runs=seed_runs(self.baseline),
+            earlier=earlier_of(self.baseline),
         )
 
     def _normal(self, whole: InvocationSummary) -> float:

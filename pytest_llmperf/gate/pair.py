@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from datetime import UTC
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,21 @@ SPEEDS = ("decode_tps", "prefill_tps", "ttft", "queue_tps")
 """``ttft`` of servers only: of all others it says what ``prefill_tps`` does."""
 SIZES = ("ram", "vram")
 """Compared where they are exact: the ends of a bound may move while the truth does not."""
+_COMMIT = 12
+"""Characters that tell one commit from the others."""
+
+
+class Earlier(msgspec.Struct, frozen=True, array_like=True):
+    """One session that a baseline keeps, for whoever draws them. An array in the file: short."""
+
+    date: str
+    """UTC, ``2026-11-20T12:00``."""
+    value: float
+    """In the metric's unit."""
+    epoch: int
+    """Counts the acceptances of a new normal before it."""
+    commit: str | None = None
+    """Its first characters."""
 
 
 class PairResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +72,8 @@ class PairResult(msgspec.Struct, frozen=True, kw_only=True):
     software: dict[str, str]
     seed_runs: int = 0
     """Runs of the one go that the baseline still leans on; 0: on sessions of their own days."""
+    earlier: list[Earlier] = []
+    """What its baseline keeps, oldest first."""
 
     @property
     def change(self) -> float | None:
@@ -114,6 +132,19 @@ def _beside(measurement: Measurement) -> dict[str, object]:
 def seed_runs(baseline: Baseline) -> int:
     """How many runs of one go a baseline leans on; sessions enough of its own replace them."""
     return sum(each.seeded for each in current(baseline.sessions))
+
+
+def earlier_of(baseline: Baseline) -> list[Earlier]:
+    """The sessions of a baseline, oldest first."""
+    return [
+        Earlier(
+            date=f"{each.date.astimezone(UTC):%Y-%m-%dT%H:%M}",
+            value=each.value,
+            epoch=each.epoch,
+            commit=each.commit and each.commit[:_COMMIT],
+        )
+        for each in baseline.sessions
+    ]
 
 
 def summarize(measurement: Measurement, metric: str, baseline: Baseline) -> InvocationSummary:

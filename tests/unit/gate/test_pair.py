@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import statistics
 
@@ -9,8 +10,17 @@ import msgspec
 import pytest
 
 from pytest_llmperf.gate.baseline import Baseline
-from pytest_llmperf.gate.pair import gated_metrics, key_of, seed_runs, split_nodeid, summarize
+from pytest_llmperf.gate.pair import (
+    Earlier,
+    earlier_of,
+    gated_metrics,
+    key_of,
+    seed_runs,
+    split_nodeid,
+    summarize,
+)
 from pytest_llmperf.measure import Measurement, Workload
+from tests.unit.gate.test_baseline import KEY, session
 from tests.unit.gate.test_contract import measurement, quantity
 from tests.unit.gate.test_recording import grown
 from tests.unit.measure.test_roofline import PROBE
@@ -82,3 +92,17 @@ def test_a_seed_is_one_until_there_are_enough_other_sessions(own: int, runs: int
     seeded = [msgspec.structs.replace(each, seeded=True) for each in baseline.sessions[:5]]
     sessions = (*seeded, *baseline.sessions[5:])
     assert seed_runs(msgspec.structs.replace(baseline, sessions=sessions)) == runs
+
+
+def test_what_a_baseline_keeps_is_told_oldest_first() -> None:
+    zone = datetime.timezone(datetime.timedelta(hours=2))
+    first = session(
+        value=20.0, commit="0123456789abcdef", date=datetime.datetime(2026, 11, 1, 1, tzinfo=zone)
+    )
+    second = session(
+        value=21.0, epoch=1, commit=None, date=datetime.datetime(2026, 11, 2, tzinfo=datetime.UTC)
+    )
+    assert earlier_of(Baseline(KEY, sessions=(first, second))) == [
+        Earlier(date="2026-10-31T23:00", value=20.0, epoch=0, commit="0123456789ab"),
+        Earlier(date="2026-11-02T00:00", value=21.0, epoch=1),
+    ]
