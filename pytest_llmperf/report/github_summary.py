@@ -21,7 +21,7 @@ from pytest_llmperf.report.result import JudgedMeasurement, JudgedTest, valid_pa
 
 MOST_BYTES = 1 << 20
 _SHOWN = ("decode_tps", "prefill_tps", "queue_tps", "ttft", "ram", "vram")
-_WORDS = {
+WORDS = {
     Verdict.INVALID: "invalid",
     Verdict.OVER_BUDGET: "over budget",
     Verdict.REGRESSED: "regressed",
@@ -31,7 +31,7 @@ _WORDS = {
     Verdict.PASSED: "passed",
 }
 """The worst first."""
-_ORDER = list(_WORDS)
+_ORDER = list(WORDS)
 _CLOSING = "… and {} more lines, for which a summary has no room: they are in the JSON of the run."
 
 
@@ -51,7 +51,7 @@ def headline(machines: Sequence[Machine]) -> str:
     tests = [test for machine in machines for test in machine.tests]
     red = sum(len(machine.red) for machine in machines)
     verdicts = sum((machine.verdicts for machine in machines), Counter[Verdict]())
-    told = [f"{verdicts[each]} {word}" for each, word in _WORDS.items() if verdicts[each]]
+    told = [f"{verdicts[each]} {word}" for each, word in WORDS.items() if verdicts[each]]
     skipped = sum(each.outcome == "skipped" for each in tests)
     otherwise = sum(len(machine.failed_otherwise) for machine in machines)
     told += [f"{otherwise} failed otherwise"] * bool(otherwise)

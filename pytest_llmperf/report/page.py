@@ -189,7 +189,7 @@ def _conditions(measurement: Measurement) -> Iterator[str]:
     if seen is None:
         return
     yield "conditions"
-    for name, text in _told(seen):
+    for name, text in condition_rows(seen):
         yield _row(name, text)
     for gpu in measurement.gpu_conditions:
         slow = [f"{cause} {share:.0%}" for cause, share in gpu.slowdown.items()]
@@ -198,7 +198,7 @@ def _conditions(measurement: Measurement) -> Iterator[str]:
         yield _row("unknown", "; ".join(f"{name}: {why}" for name, why in seen.unknown.items()))
 
 
-def _told(seen: Conditions) -> Iterator[tuple[str, str]]:
+def condition_rows(seen: Conditions) -> Iterator[tuple[str, str]]:
     """Name and text of every condition that is known."""
     if seen.own_cpu_share is not None:
         yield "own CPU", f"{seen.own_cpu_share:.0%} of {seen.threads} threads"

@@ -18,8 +18,8 @@ from pytest_llmperf.report.grid import grid
 from pytest_llmperf.report.knee import LEAST_POINTS, Point, knee_text, noise_of
 from pytest_llmperf.report.result import JudgedTest, Parameter
 
-_SHOWN = ("decode_tps", "prefill_tps", "queue_tps", "step_tokens", "ttft", "ram", "vram")
-_WITH_KNEE = ("decode_tps", "prefill_tps", "queue_tps")
+SHOWN = ("decode_tps", "prefill_tps", "queue_tps", "step_tokens", "ttft", "ram", "vram")
+WITH_KNEE = ("decode_tps", "prefill_tps", "queue_tps")
 
 _Others = tuple[tuple[str, Parameter], ...]
 
@@ -75,7 +75,7 @@ def _lines(series: Series) -> list[str]:
     ]
     title += [f"{name} {value}" for name, value in series.others]
     head = f"{', '.join(title)}: by {series.parameter}"
-    shown = [name for name in _SHOWN if any(name in each.metrics for each in series.seen.values())]
+    shown = [name for name in SHOWN if any(name in each.metrics for each in series.seen.values())]
     labels = [series.parameter, *(BY_NAME[name].label for name in shown)]
     rows = [labels, ["", *(BY_NAME[name].unit for name in shown)]]
     rows += [
@@ -84,9 +84,9 @@ def _lines(series: Series) -> list[str]:
     ]
     knees = [
         part
-        for name in _WITH_KNEE
+        for name in WITH_KNEE
         if name in shown
-        for part in words.folded(f"  {BY_NAME[name].label}: {_knee(series, name)}", 4)
+        for part in words.folded(f"  {BY_NAME[name].label}: {knee_of(series, name)}", 4)
     ]
     return [*words.folded(head, 2), *grid(rows), *knees]
 
@@ -95,7 +95,8 @@ def _cell(seen: Measurement, name: str) -> str:
     return words.number(seen.metrics[name].median) if name in seen.metrics else "–"
 
 
-def _knee(series: Series, metric: str) -> str:
+def knee_of(series: Series, metric: str) -> str:
+    """Where a speed stops to grow, in words."""
     found = {at: seen.metrics[metric] for at, seen in series.seen.items() if metric in seen.metrics}
     if min(found) < 0:
         return f"no knee is told, {words.limit(min(found))} is no amount"

@@ -1,0 +1,359 @@
+"""Which charts does the page have? Vega-Lite specifications, and the data for one of them each.
+
+A kind of chart stands in the page once, and each figure brings only its data, by name: that keeps
+200 tests within a few megabytes. Colours are the page's tokens, so that one drawing is right in the
+light, in the dark and on paper. Nothing is told by colour alone: there is a shape or a word beside.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from pytest_llmperf.report.html.model import Rows
+from pytest_llmperf.report.html.tokens import SERIES
+
+Spec = dict[str, Any]
+
+
+def _colour(token: str) -> str:
+    return f"var(--{token})"
+
+
+def _x(field: str, **more: Any) -> Spec:
+    return {"field": field, "type": "quantitative", "title": None, **more}
+
+
+def _name(field: str, **more: Any) -> Spec:
+    axis = {"labelLimit": 220, "ticks": False, "domain": False}
+    return {"field": field, "type": "nominal", "title": None, "sort": None, "axis": axis, **more}
+
+
+def _tip(*fields: str) -> list[Spec]:
+    return [{"field": each, "type": "nominal", "title": each} for each in fields]
+
+
+def _layers(*layers: Spec, height: Any) -> Spec:
+    return {"width": "container", "height": height, "layer": list(layers)}
+
+
+def _layer(data: str, mark: Spec, **encoding: Any) -> Spec:
+    return {"data": {"name": data}, "mark": mark, "encoding": encoding}
+
+
+_NOT_FROM_0 = {"zero": False, "nice": True, "padding": 8}
+_STEP = {"step": 24}
+_SHAPES = ["circle", "square", "triangle-up", "diamond"]
+_ARMS = {
+    "color": {
+        "field": "arm", "type": "nominal", "sort": None, "title": None,
+        "scale": {"range": [_colour(each) for each in SERIES]},
+    },
+    "shape": {
+        "field": "arm", "type": "nominal", "sort": None, "title": None,
+        "scale": {"range": _SHAPES},
+    },
+}  # fmt: skip
+
+_SAMPLES = _layers(
+    _layer(
+        "boxes",
+        {"type": "bar", "height": 14, "color": _colour("accent"), "opacity": 0.18},
+        y=_name("process"),
+        x=_x("low", scale=_NOT_FROM_0),
+        x2={"field": "high"},
+    ),
+    _layer(
+        "values",
+        {"type": "tick", "thickness": 1.5, "height": 14, "color": _colour("accent")},
+        y=_name("process"),
+        x=_x("value", scale=_NOT_FROM_0),
+        tooltip=_tip("sample", "text"),
+    ),
+    _layer(
+        "boxes",
+        {"type": "tick", "thickness": 3, "height": 20, "color": _colour("ink")},
+        y=_name("process"),
+        x=_x("median", scale=_NOT_FROM_0),
+        tooltip=_tip("text"),
+    ),
+    height=_STEP,
+)
+
+_DAYS = {
+    "field": "at", "type": "ordinal", "sort": None, "title": None,
+    "axis": {
+        "labelExpr": "slice(datum.label, 5, 10)", "labelAngle": 0, "labelOverlap": "greedy",
+        "labelSeparation": 12, "ticks": False,
+    },
+}  # fmt: skip
+_SESSIONS = _layers(
+    _layer(
+        "band",
+        {"type": "rect", "color": _colour("accent"), "opacity": 0.13},
+        y=_x("low", scale=_NOT_FROM_0),
+        y2={"field": "high"},
+    ),
+    _layer(
+        "band",
+        {"type": "rule", "color": _colour("accent"), "strokeDash": [5, 3]},
+        y=_x("normal", scale=_NOT_FROM_0),
+    ),
+    _layer(
+        "past",
+        {"type": "line", "color": _colour("edge"), "strokeWidth": 1},
+        x=_DAYS,
+        y=_x("value", scale=_NOT_FROM_0),
+    ),
+    _layer(
+        "past",
+        {"type": "point", "filled": True, "size": 26, "color": _colour("muted"), "opacity": 1},
+        x=_DAYS,
+        y=_x("value", scale=_NOT_FROM_0),
+        tooltip=_tip("at", "text", "commit"),
+    ),
+    _layer(
+        "now",
+        {
+            "type": "point", "shape": "diamond", "filled": True, "size": 130,
+            "color": _colour("ink"), "opacity": 1,
+        },
+        x=_DAYS,
+        y=_x("value", scale=_NOT_FROM_0),
+        tooltip=_tip("at", "text"),
+    ),
+    height=150,
+)  # fmt: skip
+
+_LOG = {"type": "log", "nice": False, "padding": 12}
+_LATENCY = _layers(
+    _layer(
+        "spans",
+        {"type": "rule", "strokeWidth": 2, "color": _colour("line")},
+        y=_name("name"),
+        x=_x("low", scale=_LOG, axis={"tickCount": 5, "format": "~g"}),
+        x2={"field": "high"},
+    ),
+    _layer(
+        "points",
+        {"type": "point", "filled": True, "size": 55, "opacity": 1},
+        y=_name("name"),
+        x=_x("value", scale=_LOG),
+        **_ARMS,
+        tooltip=_tip("name", "arm", "text"),
+    ),
+    height=_STEP,
+)
+
+_MEMORY = _layers(
+    _layer(
+        "bars",
+        {"type": "bar", "height": 12, "color": _colour("accent"), "opacity": 0.85},
+        y=_name("name"),
+        x=_x("sure"),
+    ),
+    _layer(
+        "bars",
+        {
+            "type": "bar", "height": 12, "color": _colour("accent"), "opacity": 0.3,
+            "stroke": _colour("accent"), "strokeDash": [3, 2],
+        },
+        y=_name("name"),
+        x=_x("sure"),
+        x2={"field": "most"},
+        tooltip=_tip("name", "text"),
+    ),
+    _layer(
+        "bars",
+        {"type": "text", "align": "left", "dx": 5, "color": _colour("muted")},
+        y=_name("name"),
+        x=_x("most"),
+        text={"field": "text"},
+    ),
+    height=_STEP,
+)  # fmt: skip
+
+_SHARE = {"domain": [0, 1.1], "nice": False}
+_ROOFLINE = _layers(
+    _layer(
+        "shares",
+        {"type": "bar", "height": 12, "color": _colour("accent"), "opacity": 0.85},
+        y=_name("name"),
+        x=_x("share", scale=_SHARE, axis={"format": "%", "tickCount": 6}),
+        tooltip=_tip("name", "text"),
+    ),
+    _layer(
+        "roof",
+        {"type": "rule", "color": _colour("ink"), "strokeWidth": 2},
+        x=_x("at", scale=_SHARE),
+    ),
+    _layer(
+        "shares",
+        {"type": "text", "align": "left", "dx": 5, "color": _colour("ink")},
+        y=_name("name"),
+        x=_x("label_at", scale=_SHARE),
+        text={"field": "text"},
+    ),
+    height=_STEP,
+)
+
+_CHANGES = _layers(
+    _layer(
+        "zero",
+        {"type": "rule", "color": _colour("edge")},
+        x=_x("at"),
+    ),
+    _layer(
+        "changes",
+        {"type": "rule", "strokeWidth": 3, "color": _colour("accent"), "opacity": 0.55},
+        y=_name("name"),
+        x=_x("low", axis={"format": "+.0%"}),
+        x2={"field": "high"},
+    ),
+    _layer(
+        "changes",
+        {"type": "point", "filled": True, "size": 70, "color": _colour("ink"), "opacity": 1},
+        y=_name("name"),
+        x=_x("effect"),
+        shape={
+            "field": "verdict", "type": "nominal", "title": None, "sort": None,
+            "scale": {
+                "domain": ["REGRESSED", "INCONCLUSIVE", "IMPROVED"],
+                "range": ["triangle-down", "circle", "triangle-up"],
+            },
+        },
+        tooltip=_tip("name", "verdict", "text"),
+    ),
+    height={"step": 20},
+)  # fmt: skip
+
+_SIDE_BY_SIDE = _layers(
+    _layer(
+        "points",
+        {"type": "point", "filled": True, "size": 80, "opacity": 1},
+        y=_name("name"),
+        x=_x("value", scale={"zero": True}),
+        **_ARMS,
+        tooltip=_tip("name", "arm", "text"),
+    ),
+    height=_STEP,
+)
+
+_TRADEOFF = _layers(
+    _layer(
+        "variants",
+        {"type": "point", "size": 110, "strokeWidth": 2, "color": _colour("accent"), "opacity": 1},
+        x=_x("cost", scale=_NOT_FROM_0),
+        y=_x("speed", scale={"zero": True}),
+        shape={
+            "field": "front", "type": "nominal", "title": None, "sort": None,
+            "scale": {"domain": ["front", "dominated"], "range": ["diamond", "cross"]},
+        },
+        tooltip=_tip("name", "front", "text"),
+    ),
+    _layer(
+        "variants",
+        {"type": "text", "align": "left", "dx": 9, "dy": -8, "color": _colour("ink"), "limit": 160},
+        x=_x("cost", scale=_NOT_FROM_0),
+        y=_x("speed"),
+        text={"field": "name"},
+    ),
+    height=230,
+)  # fmt: skip
+
+_SWEEP = _layers(
+    _layer(
+        "points",
+        {"type": "rule", "strokeWidth": 3, "color": _colour("accent"), "opacity": 0.35},
+        x=_x("at", scale={"zero": False, "padding": 12}, axis={"tickMinStep": 1}),
+        y=_x("low", scale={"zero": True}),
+        y2={"field": "high"},
+    ),
+    _layer(
+        "points",
+        {
+            "type": "line", "color": _colour("accent"), "strokeWidth": 1.5,
+            "point": {"filled": True, "size": 60, "color": _colour("accent")},
+        },
+        x=_x("at", scale={"zero": False, "padding": 12}),
+        y=_x("value", scale={"zero": True}),
+        tooltip=_tip("text"),
+    ),
+    height=170,
+)  # fmt: skip
+
+_RATIO = _layers(
+    _layer(
+        "one",
+        {"type": "rule", "color": _colour("edge")},
+        x=_x("at"),
+    ),
+    _layer(
+        "ratios",
+        {"type": "rule", "strokeWidth": 3, "color": _colour("accent"), "opacity": 0.55},
+        y=_name("name"),
+        x=_x("low", scale=_NOT_FROM_0),
+        x2={"field": "high"},
+    ),
+    _layer(
+        "ratios",
+        {
+            "type": "point", "shape": "diamond", "filled": True, "size": 90,
+            "color": _colour("ink"), "opacity": 1,
+        },
+        y=_name("name"),
+        x=_x("ratio", scale=_NOT_FROM_0),
+        tooltip=_tip("name", "text"),
+    ),
+    height=_STEP,
+)  # fmt: skip
+
+KINDS: dict[str, Spec] = {
+    "samples": _SAMPLES,
+    "sessions": _SESSIONS,
+    "latency": _LATENCY,
+    "memory": _MEMORY,
+    "roofline": _ROOFLINE,
+    "changes": _CHANGES,
+    "side_by_side": _SIDE_BY_SIDE,
+    "tradeoff": _TRADEOFF,
+    "sweep": _SWEEP,
+    "ratio": _RATIO,
+}
+CONFIG: Spec = {
+    "background": None,
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": _colour("muted"),
+        "labelFontSize": 12,
+        "gridColor": _colour("line"),
+        "gridOpacity": 0.6,
+        "domainColor": _colour("edge"),
+        "tickColor": _colour("edge"),
+        "tickCount": 5,
+    },
+    "axisX": {"labelOverlap": "greedy", "labelSeparation": 6},
+    "axisBand": {"grid": False},
+    "legend": {
+        "labelColor": _colour("ink"),
+        "labelFontSize": 12,
+        "orient": "top",
+        "symbolStrokeColor": _colour("ink"),
+        "symbolFillColor": _colour("ink"),
+        "offset": 4,
+        "columns": 3,
+        "labelLimit": 300,
+    },
+    "text": {"fontSize": 12},
+}
+
+
+def whole(kind: str, data: dict[str, Rows]) -> Spec:
+    """The complete specification of one figure, as the page puts it together."""
+    return {
+        **copy.deepcopy(KINDS[kind]),
+        "datasets": data,
+        "config": CONFIG,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+    }
