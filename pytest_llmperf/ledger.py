@@ -135,9 +135,34 @@ class Ledger:
             except OSError as error:
                 self.notes.append(f"--llmperf-json: nothing was written: {error}")
                 exit_status = _TOOL_FAILED
+        if self._settings.html is not None:
+            try:
+                self._write_page(self._settings.html)
+                self.written.append(f"written: {self._settings.html}")
+            except OSError as error:
+                self.notes.append(f"--llmperf-html: nothing was written: {error}")
+                exit_status = _TOOL_FAILED
         if self._settings.github:
             self._tell_github()
         return exit_status
+
+    def _write_page(self, path: Path) -> None:
+        """With the history's sessions where there is a history. Raises OSError."""
+        # Not at the top: most runs write no page.
+        from pytest_llmperf.report.html.sessions import past_in
+        from pytest_llmperf.report.html.writing import write_html
+
+        machines = merge({"this run": self.result()})
+        if self.has_measured and self._settings.history != OFF:
+            from pytest_llmperf.history import HistoryError
+
+            try:
+                with past_in(self._settings.history) as past:
+                    return write_html(machines, path, past)
+            except HistoryError as error:
+                self.notes.append(f"--llmperf-html: without the history: {error}")
+        write_html(machines, path)
+        return None
 
     def _tell_github(self) -> None:
         """A page that cannot be written is told of, and changes no verdict."""

@@ -62,6 +62,7 @@ class Settings:
     json: Path | None = None
     github: bool = False
     """Whether a job of GitHub Actions gets a summary and annotations."""
+    html: Path | None = None
     backend: str | None = None
     """Backend of tests and suites that do not name one."""
     model: str | None = None
@@ -105,10 +106,30 @@ def _samples(text: str) -> int:
 
 
 def _file(text: str) -> Path:
+    """Asked before anything is measured: an hour's numbers would have no place."""
     path = Path(text)
     if not path.name or path.is_dir():
         raise ValueError("must name a file")
-    return path
+    there = next(each for each in path.absolute().parents if each.exists())
+    import tempfile  # not at the top: every pytest run would pay for it
+
+    try:
+        # Tried, because what is allowed says little: nobody can write to /proc, not even root.
+        with tempfile.TemporaryFile(dir=there):
+            return path
+    except OSError as error:
+        raise ValueError(f"cannot be written: {there}: {error.strerror}") from None
+
+
+def _page(text: str) -> Path:
+    """Asked before anything is measured: what the page is made with may not be installed."""
+    # Not at the top: every pytest run would pay for it.
+    from pytest_llmperf.report.html.writing import missing_parts
+
+    missing = missing_parts()
+    if missing is not None:
+        raise ValueError(missing)
+    return _file(text)
 
 
 def _second_look(text: str) -> int | None:
@@ -244,6 +265,7 @@ _OPTIONS = (
         metavar="off",
         bare="on",
     ),
+    _Option("html", "write a page with charts to this file", _page, metavar="FILE"),
     _Option("backend", "backend of tests that do not name one", str, metavar="NAME"),
     _Option("model", "model of tests that do not name one", str, metavar="SOURCE"),
     _Option(

@@ -1,4 +1,4 @@
-"""What do the results of a run come to, or of several? For a terminal, a program, or a page."""
+"""What do the results of a run come to, or of several? For people, programs and pages."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from pytest_llmperf.cli.answer import USAGE, Wrong, complain, print_json, say
+from pytest_llmperf.cli.answer import NOTHING, TOOL_FAILED, USAGE, Wrong, complain, print_json, say
 from pytest_llmperf.cli.results import read_result
 from pytest_llmperf.report import words
 from pytest_llmperf.report.annotations import Annotation, annotate
 from pytest_llmperf.report.closing import closing_lines
 from pytest_llmperf.report.github import SUMMARY, Untold, append_summary, hushed, is_job
 from pytest_llmperf.report.github_summary import headline, summary
+from pytest_llmperf.report.html.sessions import Past, kept, past_in
+from pytest_llmperf.report.html.writing import missing_parts, write_html
 from pytest_llmperf.report.merged import Machine, Overlap, merge, outcome
 from pytest_llmperf.report.table import table_text
 
@@ -39,6 +42,17 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="FILE",
         help=f"write the summary to FILE, in {COMMENT_BYTES:,} bytes at most: for a comment",
     )
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write one page with charts, that needs no network",
+    )
+    parser.add_argument(
+        "--history",
+        metavar="URL",
+        help="with --html: a database that may know sessions which the results do not hold",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -49,14 +63,18 @@ def run(options: argparse.Namespace) -> int:
     What the tests came to is theirs to tell: a red one does not make this fail.
     """
     try:
+        if options.history is not None and options.html is None:
+            raise Wrong("--history is for --html: name its FILE, too", USAGE)
         machines = read_machines(options.results)
         if options.markdown is not None:
             _write(summary(machines, COMMENT_BYTES), options.markdown)
+        if options.html is not None:
+            _write_page(machines, options.html, options.history)
         if options.github:
             _tell_github(machines)
         elif options.json:
             print_json({"verdict": outcome(machines), "headline": headline(machines)})
-        elif options.markdown is None:
+        elif options.markdown is None and options.html is None:
             with hushed(say, is_read=is_job()):
                 _tell(machines)
     except Wrong as error:
@@ -73,6 +91,36 @@ def read_machines(paths: Sequence[Path]) -> list[Machine]:
         return merge({str(path): read_result(path) for path in paths})
     except Overlap as error:
         raise Wrong(str(error), USAGE) from None
+
+
+def _write_page(machines: Sequence[Machine], path: Path, url: str | None) -> None:
+    """Raises Wrong."""
+    missing = missing_parts()
+    if missing is not None:
+        raise Wrong(f"--html {missing}", USAGE)
+    try:
+        with _past(url) as past:
+            write_html(machines, path, past)
+    except OSError as error:
+        raise Wrong(f"the page cannot be written: {error}", TOOL_FAILED) from error
+    say(f"written: {path}")
+
+
+@contextmanager
+def _past(url: str | None) -> Iterator[Past]:
+    """What is known of earlier sessions. Raises Wrong."""
+    if url is None:
+        yield kept
+        return
+    from pytest_llmperf.history import History, HistoryError
+
+    try:
+        if (missing := History.missing(url)) is not None:
+            raise Wrong(f"there is no {missing}", NOTHING)
+        with past_in(url) as past:
+            yield past
+    except HistoryError as error:
+        raise Wrong(str(error), TOOL_FAILED) from error
 
 
 def _tell(machines: Sequence[Machine]) -> None:

@@ -43,6 +43,7 @@ def _layer(data: str, mark: Spec, **encoding: Any) -> Spec:
 
 _NOT_FROM_0 = {"zero": False, "nice": True, "padding": 8}
 _STEP = {"step": 24}
+_INKED = {"symbolFillColor": _colour("ink"), "symbolStrokeColor": _colour("ink")}
 _SHAPES = ["circle", "square", "triangle-up", "diamond"]
 _ARMS = {
     "color": {
@@ -83,7 +84,8 @@ _SAMPLES = _layers(
 _DAYS = {
     "field": "at", "type": "ordinal", "sort": None, "title": None,
     "axis": {
-        "labelExpr": "slice(datum.label, 5, 10)", "labelAngle": 0, "labelOverlap": "greedy",
+        "labelExpr": "datum.label == 'this run' ? 'now' : slice(datum.label, 5, 10)",
+        "labelAngle": 0, "labelOverlap": "greedy",
         "labelSeparation": 12, "ticks": False,
     },
 }  # fmt: skip
@@ -221,6 +223,7 @@ _CHANGES = _layers(
                 "domain": ["REGRESSED", "INCONCLUSIVE", "IMPROVED"],
                 "range": ["triangle-down", "circle", "triangle-up"],
             },
+            "legend": _INKED,
         },
         tooltip=_tip("name", "verdict", "text"),
     ),
@@ -248,6 +251,7 @@ _TRADEOFF = _layers(
         shape={
             "field": "front", "type": "nominal", "title": None, "sort": None,
             "scale": {"domain": ["front", "dominated"], "range": ["diamond", "cross"]},
+            "legend": _INKED,
         },
         tooltip=_tip("name", "front", "text"),
     ),
@@ -339,10 +343,8 @@ CONFIG: Spec = {
         "labelColor": _colour("ink"),
         "labelFontSize": 12,
         "orient": "top",
-        "symbolStrokeColor": _colour("ink"),
-        "symbolFillColor": _colour("ink"),
         "offset": 4,
-        "columns": 3,
+        "columns": 4,
         "labelLimit": 300,
     },
     "text": {"fontSize": 12},

@@ -52,9 +52,7 @@ def _samples(metric: str, seen: Sequence[tuple[int, Quantity]]) -> Figure:
         )
     told = "; ".join(f"{each['process']}: {each['text']}" for each in boxes)
     data = {"values": values, "boxes": boxes}
-    return Figure(
-        f"{title_of(metric)}: samples", f"{told} (quartiles shaded).", "samples", data
-    )
+    return Figure(f"{title_of(metric)}: samples", f"{told} (quartiles shaded).", "samples", data)
 
 
 def latency(seen: Measurement) -> Figure | None:

@@ -95,7 +95,10 @@ def _headlines(test: JudgedTest) -> Iterator[Headline]:
         value = None if quantity is None else quantity.median
         yield Headline(BY_NAME[shown].label, text, value)
     compared = [
-        pair for each in test.measurements for pair in each.pairs if pair.judgement.effect is not None
+        pair
+        for each in test.measurements
+        for pair in each.pairs
+        if pair.judgement.effect is not None
     ]
     worst = min(compared, key=lambda pair: pair.judgement.effect or 0.0, default=None)
     if worst is None:
@@ -179,10 +182,11 @@ def _against(pair: PairResult) -> str:
     """``✓ −1.2 % of 121 tok/s (−3.0 % to +0.6 %), would find −4.1 %``."""
     seen = pair.judgement
     symbol = chips.of_verdict(pair.verdict).symbol
-    if pair.normal is None or seen.effect is None or seen.low is None or seen.high is None:
+    if pair.normal is None or seen.effect is None:
         return f"{symbol} {'; '.join(seen.reasons)}" if pair.is_gated else ""
     text = f"{symbol} {change_of(pair)} of {value_of(pair.key.metric, pair.normal)}"
-    text += f" ({words.change(seen.low)} to {words.change(seen.high)})"
+    if seen.low is not None and seen.high is not None:
+        text += f" ({words.change(seen.low)} to {words.change(seen.high)})"
     return text if seen.mde is None else f"{text}, would find {words.change(-seen.mde)}"
 
 
@@ -226,7 +230,12 @@ def _ratio(compared: Comparison) -> Figure | None:
     found = (
         (BY_NAME[compared.metric].label, compared.ratio, compared.low, compared.high),
         ("memory", compared.memory_ratio, compared.memory_low, compared.memory_high),
-        ("perplexity", compared.perplexity_ratio, compared.perplexity_low, compared.perplexity_high),
+        (
+            "perplexity",
+            compared.perplexity_ratio,
+            compared.perplexity_low,
+            compared.perplexity_high,
+        ),
     )
     rows: Rows = [
         {

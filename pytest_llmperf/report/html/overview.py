@@ -141,6 +141,8 @@ def _suite(machines: Sequence[Machine]) -> list[str]:
     told = []
     for machine, label in zip(machines, labels(machines), strict=True):
         for shift in machine.suite_shifts:
+            if shift.verdict is Verdict.NO_BASELINE:
+                continue
             if shift.effect is None or shift.needed is None:
                 text = shift.reason
             else:

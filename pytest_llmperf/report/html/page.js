@@ -25,7 +25,7 @@ function draw(drawing) {
     autosize: { type: "fit-x", contains: "padding" },
   };
   const how = {
-    mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false,
+    mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false, logLevel: 1,
     tooltip: { theme: "none", disableDefaultStyle: true },
   };
   window.vegaEmbed(drawing, spec, how).then(

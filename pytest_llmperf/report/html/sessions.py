@@ -29,8 +29,11 @@ def kept(pair: PairResult) -> list[Earlier]:
 
 
 @contextmanager
-def past_in(url: str) -> Iterator[Past]:
-    """Ask the history too. Raises HistoryError: at the start, or from the question."""
+def past_in(url: str | None) -> Iterator[Past]:
+    """Ask the history too, by default that in the user's state directory.
+
+    Raises HistoryError: at the start, or from the question.
+    """
     from pytest_llmperf.history import History
 
     with History.open(url) as history:

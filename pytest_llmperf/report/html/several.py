@@ -102,8 +102,8 @@ def _by_engine(tests: Sequence[JudgedTest]) -> _Rows:
 def _grouped(title: str, rows: _Rows) -> Iterator[Group]:
     if not rows:
         return
-    told = [name for name in _TOLD
-            if any(name in seen.metrics for arms in rows.values() for seen in arms.values())]  # fmt: skip
+    everything = [seen for arms in rows.values() for seen in arms.values()]
+    told = [name for name in _TOLD if any(name in seen.metrics for seen in everything)]
     cells: list[tuple[str | Cell, ...]] = [
         (row, arm, *(headline(seen, name) for name in told))
         for row, arms in rows.items()
@@ -170,7 +170,9 @@ def _sweep(series: Series) -> Group:
         for at, seen in series.seen.items()
     ]
     others = [f"{name} {value}" for name, value in series.others]
-    head = ", ".join([series.test.rpartition("::")[2], *filter(None, [series.measurement]), *others])
+    head = ", ".join(
+        [series.test.rpartition("::")[2], *filter(None, [series.measurement]), *others]
+    )
     speeds = [name for name in WITH_KNEE if name in shown]
     told = tuple(f"{BY_NAME[name].label}: {knee_of(series, name)}" for name in speeds)
     heads = (series.parameter, *(BY_NAME[name].label for name in shown))

@@ -49,16 +49,14 @@ DARK = {
 }
 SERIES = ("accent", "second", "third", "fourth")
 """Of several machines or engines, each with a shape of its own."""
+_WORDS = ("ink", "muted", "accent", "good", "open", "bad")
 
 PAIRS = (
-    *((text, ground, TEXT) for text in ("ink", "muted", "accent") for ground in ("ground", "raised")),
     *((word, f"{word}-ground", TEXT) for word in ("good", "open", "bad")),
-    ("ink", "none-ground", TEXT),
     ("muted", "none-ground", TEXT),
-    *((word, ground, TEXT) for word in ("good", "open", "bad") for ground in ("ground", "raised")),
+    *((word, ground, TEXT) for word in _WORDS for ground in ("ground", "raised")),
     *((mark, ground, MARK) for mark in (*SERIES, "edge") for ground in ("ground", "raised")),
-    ("ground", "accent", TEXT),
-)  # fmt: skip
+)
 """What stands on what."""
 
 

@@ -35,7 +35,7 @@ def missing_parts() -> str | None:
 
 
 def write_html(machines: Sequence[Machine], path: Path, past: Past = kept) -> None:
-    """Write the page beside ``path`` and rename it there. Raises OSError, and what ``past`` does."""
+    """Write the page beside ``path`` and rename it there. Raises OSError, and what ``past`` may."""
     text = render(page_of(machines, past))
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
@@ -102,7 +102,7 @@ def charts() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, from the package that carries them."""
     import vl_convert
 
-    text = f"(()=>{{{vl_convert.javascript_bundle()}}})();"
+    text = f"(()=>{{{vl_convert.javascript_bundle('window.vegaEmbed=vegaEmbed;')}}})();"
     if "</script" in text.lower() or "<!--" in text:
         raise RuntimeError("the chart library cannot stand within a page: it holds a script's end")
     return text
