@@ -10,10 +10,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from pytest_llmperf.report.html.model import Rows
 from pytest_llmperf.report.html.tokens import SERIES
 
 Spec = dict[str, Any]
+Rows = list[dict[str, object]]
 
 
 def _colour(token: str) -> str:
@@ -43,6 +43,7 @@ def _layer(data: str, mark: Spec, **encoding: Any) -> Spec:
 
 _NOT_FROM_0 = {"zero": False, "nice": True, "padding": 8}
 _STEP = {"step": 24}
+_ROW = "name"
 _INKED = {"symbolFillColor": _colour("ink"), "symbolStrokeColor": _colour("ink")}
 _SHAPES = ["circle", "square", "triangle-up", "diamond"]
 _ARMS = {
@@ -60,21 +61,21 @@ _SAMPLES = _layers(
     _layer(
         "boxes",
         {"type": "bar", "height": 14, "color": _colour("accent"), "opacity": 0.18},
-        y=_name("process"),
+        y=_name("name"),
         x=_x("low", scale=_NOT_FROM_0),
         x2={"field": "high"},
     ),
     _layer(
         "values",
         {"type": "tick", "thickness": 1.5, "height": 14, "color": _colour("accent")},
-        y=_name("process"),
+        y=_name("name"),
         x=_x("value", scale=_NOT_FROM_0),
-        tooltip=_tip("sample", "text"),
+        tooltip=_tip("name", "sample", "text"),
     ),
     _layer(
         "boxes",
         {"type": "tick", "thickness": 3, "height": 20, "color": _colour("ink")},
-        y=_name("process"),
+        y=_name("name"),
         x=_x("median", scale=_NOT_FROM_0),
         tooltip=_tip("text"),
     ),
@@ -351,10 +352,31 @@ CONFIG: Spec = {
 }
 
 
+def height_of(kind: str, data: dict[str, Rows]) -> int:
+    """Of the drawing without its axes, in pixels: so much for each row where it has rows."""
+    height = KINDS[kind]["height"]
+    if isinstance(height, int):
+        return height
+    rows = {row.get(_ROW) for each in data.values() for row in each} - {None}
+    return int(height["step"]) * max(1, len(rows))
+
+
+def packed(data: dict[str, Rows]) -> dict[str, dict[str, list[object]]]:
+    """By column instead of by row, which spares the names: the page's script turns it back.
+
+    All rows of one table have the same fields.
+    """
+    return {
+        name: {field: [row[field] for row in rows] for field in rows[0]} if rows else {}
+        for name, rows in data.items()
+    }
+
+
 def whole(kind: str, data: dict[str, Rows]) -> Spec:
     """The complete specification of one figure, as the page puts it together."""
     return {
         **copy.deepcopy(KINDS[kind]),
+        "height": height_of(kind, data),
         "datasets": data,
         "config": CONFIG,
         "autosize": {"type": "fit-x", "contains": "padding"},

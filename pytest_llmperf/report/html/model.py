@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-Rows = list[dict[str, object]]
+from pytest_llmperf.report.html.figures import Rows, height_of, packed
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,16 @@ class Figure:
     """Which of :data:`pytest_llmperf.report.html.figures.KINDS`."""
     data: dict[str, Rows]
     table: Table | None = None
+
+    @property
+    def height(self) -> int:
+        """In pixels, axes left out."""
+        return height_of(self.kind, self.data)
+
+    @property
+    def packed(self) -> dict[str, dict[str, list[object]]]:
+        """The data as they stand in the page."""
+        return packed(self.data)
 
 
 @dataclass(frozen=True)

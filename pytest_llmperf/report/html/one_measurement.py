@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.measure import ByteFigure, Measurement, Quantity
 from pytest_llmperf.report import words
-from pytest_llmperf.report.html.model import Figure, Rows
+from pytest_llmperf.report.html.figures import Rows
+from pytest_llmperf.report.html.model import Figure
 from pytest_llmperf.report.html.saying import quantity_of, table, title_of, value_of
 
 _DRAWN = ("decode_tps", "prefill_tps", "queue_tps")
@@ -38,19 +39,19 @@ def _samples(metric: str, seen: Sequence[tuple[int, Quantity]]) -> Figure:
     for number, quantity in seen:
         process = f"process {number}"
         values += [
-            {"process": process, "sample": at, "value": value, "text": value_of(metric, value)}
+            {"name": process, "sample": at, "value": value, "text": value_of(metric, value)}
             for at, value in enumerate(quantity.values or [], 1)
         ]
         boxes.append(
             {
-                "process": process,
+                "name": process,
                 "low": quantity.low,
                 "high": quantity.high,
                 "median": quantity.median,
                 "text": f"{value_of(metric, quantity.median)}, {words.spread(quantity)}",
             }
         )
-    told = "; ".join(f"{each['process']}: {each['text']}" for each in boxes)
+    told = "; ".join(f"{each['name']}: {each['text']}" for each in boxes)
     data = {"values": values, "boxes": boxes}
     return Figure(f"{title_of(metric)}: samples", f"{told} (quartiles shaded).", "samples", data)
 

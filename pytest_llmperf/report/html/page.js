@@ -14,18 +14,23 @@ function load() {
   document.head.append(script);
   isLoaded = true;
 }
+function rowsOf(columns) {
+  const fields = Object.keys(columns);
+  return (columns[fields[0]] ?? []).map((_, at) => Object.fromEntries(fields.map((each) => [each, columns[each][at]])));
+}
 function draw(drawing) {
   if (drawing.dataset.drawn) return;
   drawing.dataset.drawn = "begun";
   load();
-  const datasets = JSON.parse(drawing.nextElementSibling.textContent);
+  const packed = Object.entries(JSON.parse(drawing.nextElementSibling.textContent));
+  const datasets = Object.fromEntries(packed.map(([name, columns]) => [name, rowsOf(columns)]));
   const title = drawing.previousElementSibling.textContent;
   const spec = {
-    ...kinds[drawing.dataset.kind], datasets, config, description: title,
+    ...kinds[drawing.dataset.kind], datasets, config, description: title, height: Number(drawing.dataset.height),
     autosize: { type: "fit-x", contains: "padding" },
   };
   const how = {
-    mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false, logLevel: 1,
+    mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false,
     tooltip: { theme: "none", disableDefaultStyle: true },
   };
   window.vegaEmbed(drawing, spec, how).then(

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.pair import Earlier, PairResult
-from pytest_llmperf.report.html.model import Figure, Rows
+from pytest_llmperf.report.html.figures import Rows
+from pytest_llmperf.report.html.model import Figure
 from pytest_llmperf.report.html.saying import title_of, value_of
 
 if TYPE_CHECKING:  # it imports SQLAlchemy, which takes longer than the whole page
