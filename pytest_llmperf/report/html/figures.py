@@ -243,6 +243,19 @@ _SIDE_BY_SIDE = _layers(
     height=_STEP,
 )
 
+
+def _labelled(place: str, dy: int) -> Spec:
+    """Names beside the points: above those of the front, below the others."""
+    layer = _layer(
+        "variants",
+        {"type": "text", "align": "left", "dx": 9, "dy": dy, "color": _colour("ink"), "limit": 160},
+        x=_x("cost", scale=_NOT_FROM_0),
+        y=_x("speed"),
+        text={"field": "name"},
+    )
+    return {**layer, "transform": [{"filter": f"datum.front == '{place}'"}]}
+
+
 _TRADEOFF = _layers(
     _layer(
         "variants",
@@ -252,17 +265,12 @@ _TRADEOFF = _layers(
         shape={
             "field": "front", "type": "nominal", "title": None, "sort": None,
             "scale": {"domain": ["front", "dominated"], "range": ["diamond", "cross"]},
-            "legend": _INKED,
+            "legend": {**_INKED, "orient": "bottom"},
         },
         tooltip=_tip("name", "front", "text"),
     ),
-    _layer(
-        "variants",
-        {"type": "text", "align": "left", "dx": 9, "dy": -8, "color": _colour("ink"), "limit": 160},
-        x=_x("cost", scale=_NOT_FROM_0),
-        y=_x("speed"),
-        text={"field": "name"},
-    ),
+    _labelled("front", dy=-10),
+    _labelled("dominated", dy=11),
     height=230,
 )  # fmt: skip
 

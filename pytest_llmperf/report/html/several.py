@@ -30,6 +30,9 @@ _Rows = Mapping[str, _Arms]
 
 def chapters(machines: Sequence[Machine]) -> list[Chapter]:
     """Those that have anything to say."""
+    names = labels(machines)
+    places = [f" on {label}" if len(machines) > 1 else "" for label in names]
+    told = list(zip(machines, places, strict=True))
     found = (
         Chapter(
             "machines",
@@ -43,7 +46,7 @@ def chapters(machines: Sequence[Machine]) -> list[Chapter]:
             "The same model and workload in several engines, on one machine.",
             tuple(
                 group
-                for machine, label in zip(machines, labels(machines), strict=True)
+                for machine, label in zip(machines, names, strict=True)
                 for group in _grouped(f"on {label}", _by_engine(machine.tests))
             ),
         ),
@@ -52,14 +55,22 @@ def chapters(machines: Sequence[Machine]) -> list[Chapter]:
             "Trade-offs",
             "Speed, memory and quality of the variants of a model. Front: no other is worse in "
             "nothing and better in something.",
-            tuple(_tradeoff(each) for m in machines for each in find_tradeoffs(m.tests)),
+            tuple(
+                _tradeoff(each, where)
+                for machine, where in told
+                for each in find_tradeoffs(machine.tests)
+            ),
         ),
         Chapter(
             "sweeps",
             "Sweeps",
             "One number varied, the rest being equal; the knee is where no doubling brings 10 % "
             "more.",
-            tuple(_sweep(each) for m in machines for each in find_series(m.tests)),
+            tuple(
+                _sweep(each, where)
+                for machine, where in told
+                for each in find_series(machine.tests)
+            ),
         ),
     )
     return [each for each in found if each.groups]
@@ -133,7 +144,7 @@ def _side_by_side(metric: str, rows: _Rows) -> Figure:
     return Figure(title_of(metric), told, "side_by_side", {"points": points})
 
 
-def _tradeoff(told: TradeOff) -> Group:
+def _tradeoff(told: TradeOff, where: str) -> Group:
     names = (SPEED, told.memory, told.quality)
     rows: list[tuple[str | Cell, ...]] = [
         (
@@ -145,7 +156,7 @@ def _tradeoff(told: TradeOff) -> Group:
     ]
     heads = ("variant", "", *(BY_NAME[metric].label for metric in names))
     figures = tuple(_against(told, cost) for cost in (told.memory, told.quality))
-    return Group(told.head, (), figures, table(heads, rows, numbers=len(names)))
+    return Group(f"{told.head}{where}", (), figures, table(heads, rows, numbers=len(names)))
 
 
 def _against(told: TradeOff, cost: str) -> Figure:
@@ -164,7 +175,7 @@ def _against(told: TradeOff, cost: str) -> Figure:
     return Figure(title, text, "tradeoff", {"variants": variants})
 
 
-def _sweep(series: Series) -> Group:
+def _sweep(series: Series, where: str) -> Group:
     shown = [name for name in SHOWN if any(name in each.metrics for each in series.seen.values())]
     rows: list[tuple[str | Cell, ...]] = [
         (words.limit(at), *(headline(seen, name) for name in shown))
@@ -178,7 +189,7 @@ def _sweep(series: Series) -> Group:
     told = tuple(f"{BY_NAME[name].label}: {knee_of(series, name)}" for name in speeds)
     heads = (series.parameter, *(BY_NAME[name].label for name in shown))
     drawn = tuple(_swept(series, name) for name in speeds)
-    return Group(f"{head}: by {series.parameter}", told, drawn, _numbers(heads, rows))
+    return Group(f"{head}: by {series.parameter}{where}", told, drawn, _numbers(heads, rows))
 
 
 def _numbers(heads: tuple[str, ...], rows: list[tuple[str | Cell, ...]]) -> Table:
