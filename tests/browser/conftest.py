@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -62,7 +63,7 @@ def open_page(browser: Browser) -> Iterator[Open]:
         fragment: str = "",
         width: int = 1280,
         height: int = 900,
-        scheme: str = "light",
+        scheme: Literal["light", "dark"] = "light",
     ) -> Opened:
         context = browser.new_context(
             offline=True, viewport={"width": width, "height": height}, color_scheme=scheme

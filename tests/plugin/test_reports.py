@@ -50,10 +50,63 @@ def test_json_holds_every_number(llmperf: Run, pytester: pytest.Pytester) -> Non
     assert [check.keyword for check in judged.checks] == ["min_tps", "max_ram_gb"]
 
 
-def test_unwritable_json_is_an_error_of_the_environment(llmperf: Run) -> None:
-    result = llmperf(THREE, "--llmperf-json=/proc/none/result.json")
+@pytest.mark.parametrize("kind", ["json", "html"])
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
+    llmperf: Run, kind: str
+) -> None:
+    result = llmperf(THREE, f"--llmperf-{kind}=/proc/none/file")
     assert result.ret == 4
-    result.stdout.fnmatch_lines(["*--llmperf-json: nothing was written: *"])
+    result.stderr.fnmatch_lines(
+        [f"*--llmperf-{kind}='/proc/none/file': cannot be written: /proc: *"]
+    )
+    assert "test_it.py" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("kind", ["json", "html"])
+def test_a_file_that_can_no_longer_be_written_is_an_error_of_the_environment(
+    llmperf: Run, pytester: pytest.Pytester, kind: str
+) -> None:
+    in_the_way = """
+import pathlib
+
+@pytest.fixture(autouse=True)
+def in_the_way():
+    pathlib.Path(".out.tmp").mkdir(exist_ok=True)
+"""
+    result = llmperf(in_the_way + THREE, f"--llmperf-{kind}=out")
+    assert result.ret == 4
+    result.stdout.fnmatch_lines([f"*--llmperf-{kind}: nothing was written: *"])
+    assert not (pytester.path / "out").exists()
+
+
+def test_a_page_that_cannot_be_made_is_told_before_anything_is_measured(
+    llmperf: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "pytest_llmperf.report.html.writing._PARTS", {"no_such_part": "no-such-part"}
+    )
+    result = llmperf(THREE, "--llmperf-html=out.html")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        ["*--llmperf-html='out.html': needs no-such-part: pip install \"pytest-llmperf[[]html]\""]
+    )
+    assert "test_it.py" not in result.stdout.str()
+
+
+def test_a_run_writes_its_page(llmperf: Run, pytester: pytest.Pytester) -> None:
+    result = llmperf(THREE, "--llmperf-html=out/report.html", "--llmperf-history=sqlite:///h.db")
+    result.stdout.fnmatch_lines(["written: *report.html"])
+    page = (pytester.path / "out/report.html").read_text(encoding="utf-8")
+    told = read_from(llmperf, pytester)
+    assert len(told.tests) == page.count('<details class="test"')
+    for test in told.tests:
+        assert f'data-test="{test.test}"' in page
+
+
+def read_from(llmperf: Run, pytester: pytest.Pytester) -> RunResult:
+    """The same tests' result."""
+    llmperf(THREE, "--llmperf-json=same.json")
+    return read(pytester.path / "same.json")
 
 
 def test_xdist_gives_the_same_verdicts_and_one_table(

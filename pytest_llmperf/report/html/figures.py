@@ -382,8 +382,10 @@ def packed(data: dict[str, Rows]) -> dict[str, dict[str, list[object]]]:
 
 def whole(kind: str, data: dict[str, Rows]) -> Spec:
     """The complete specification of one figure, as the page puts it together."""
+    spec = copy.deepcopy(KINDS[kind])
     return {
-        **copy.deepcopy(KINDS[kind]),
+        **spec,
+        "layer": [each for each in spec["layer"] if data[each["data"]["name"]]],
         "height": height_of(kind, data),
         "datasets": data,
         "config": CONFIG,

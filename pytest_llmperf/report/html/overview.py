@@ -128,8 +128,11 @@ def _changed_figure(changed: Sequence[_Changed]) -> Figure | None:
         seen = pair.judgement
         label = f"{number} {name_of(test)[1][:60]} · {BY_NAME[pair.key.metric].label}"
         text = "" if seen.effect is None else words.change(seen.effect)
-        row = {"name": label, "effect": seen.effect, "verdict": pair.verdict.value, "text": text}
-        rows.append({**row, "low": seen.low, "high": seen.high})
+        row: dict[str, object] = {"name": label, "verdict": pair.verdict.value, "text": text}
+        row["effect"] = seen.effect
+        row["low"] = seen.effect if seen.low is None else seen.low
+        row["high"] = seen.effect if seen.high is None else seen.high
+        rows.append(row)
     left = len(changed) - len(shown)
     more = f" The first {len(shown)} of {len(changed)}." if left else ""
     told = f"Below zero is slower, or larger; bars are intervals of 95 %.{more} Numbers: the table."

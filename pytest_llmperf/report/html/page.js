@@ -25,8 +25,9 @@ function draw(drawing) {
   const packed = Object.entries(JSON.parse(drawing.nextElementSibling.textContent));
   const datasets = Object.fromEntries(packed.map(([name, columns]) => [name, rowsOf(columns)]));
   const title = drawing.previousElementSibling.textContent;
+  const kind = kinds[drawing.dataset.kind];
   const spec = {
-    ...kinds[drawing.dataset.kind], datasets, config, description: title, height: Number(drawing.dataset.height),
+    ...kind, layer: kind.layer.filter((each) => datasets[each.data.name].length), datasets, config, description: title, height: Number(drawing.dataset.height),
     autosize: { type: "fit-x", contains: "padding" },
   };
   const how = {

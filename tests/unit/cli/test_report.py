@@ -175,6 +175,72 @@ def test_what_is_no_result_is_named(
     assert why in flat(capsys)
 
 
+def test_a_page_is_written(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "new" / "report.html"
+    assert main(["report", str(result), "--html", str(page)]) == 0
+    assert capsys.readouterr().out.startswith("written: ")
+    text = page.read_text(encoding="utf-8")
+    assert "<title>✕ llmperf: 1 of 2 tests red: 1 over budget, 1 passed</title>" in text
+
+
+def test_a_page_of_what_is_no_result_is_not_written(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "report.html"
+    result.write_bytes(result.read_bytes()[:-100])
+    assert main(["report", str(result), "--html", str(page)]) == 4
+    assert "no result of --llmperf-json" in flat(capsys)
+    assert not page.exists()
+
+
+def test_a_page_that_cannot_be_written_says_so(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["report", str(result), "--html", str(tmp_path / "file" / "report.html")]) == 4
+    assert "the page cannot be written: " in flat(capsys)
+
+
+@pytest.mark.parametrize(
+    ("url", "exit_code", "why"),
+    [
+        ("sqlite:///{}/none.db", 3, "there is no sqlite:///"),
+        ("nonsense", 4, "'nonsense': this is no database URL"),
+    ],
+)
+def test_a_history_that_is_none_says_so(
+    result: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    url: str,
+    exit_code: int,
+    why: str,
+) -> None:
+    page = tmp_path / "report.html"
+    words = ["report", str(result), "--html", str(page), "--history", url.format(tmp_path)]
+    assert main(words) == exit_code
+    assert why in flat(capsys)
+    assert not page.exists()
+
+
+def test_a_history_is_for_a_page(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(result), "--history", "sqlite:///h.db"]) == 2
+    assert "--history is for --html" in flat(capsys)
+
+
+def test_a_page_without_its_parts_names_the_line_that_installs_them(
+    result: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("pytest_llmperf.report.html.writing._PARTS", {"no_such": "no-such"})
+    assert main(["report", str(result), "--html", str(tmp_path / "report.html")]) == 2
+    assert 'needs no-such: pip install "pytest-llmperf[html]"' in flat(capsys)
+
+
 def test_results_that_overlap_are_refused(
     result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

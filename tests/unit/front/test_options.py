@@ -29,6 +29,7 @@ ALL = {
     "timeout_s": ("timeout", "LLMPERF_TIMEOUT", "90", 90.0),
     "json": ("json", "LLMPERF_JSON", "out.json", Path("out.json")),
     "github": ("github", "LLMPERF_GITHUB", "on", True),
+    "html": ("html", "LLMPERF_HTML", "out.html", Path("out.html")),
     "backend": ("backend", "LLMPERF_BACKEND", "fake", "fake"),
     "model": ("model", "LLMPERF_MODEL", "synthetic:llama-15m", "synthetic:llama-15m"),
     "python": ("python", "LLMPERF_PYTHON", f"fake={PYTHON}", {"fake": PYTHON}),

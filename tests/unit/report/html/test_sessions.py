@@ -1,0 +1,113 @@
+"""Is the series of a pair its baseline's, else the history's, and never this run twice?"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pytest_llmperf.gate.pair import Earlier, PairResult
+from pytest_llmperf.history import History, HistoryError, Invocation, SessionRecord, Value
+from pytest_llmperf.report.html.sessions import kept, past_in, series
+from tests.unit.report.test_failure import DECODE
+
+NOON = datetime.datetime(2026, 11, 1, 12, tzinfo=datetime.UTC)
+TWO = [
+    Earlier(date="2026-11-01T12:00", value=200.0, epoch=0, commit="abc"),
+    Earlier(date="2026-11-02T12:00", value=192.0, epoch=0),
+]
+
+
+def with_past(*earlier: Earlier) -> PairResult:
+    return msgspec.structs.replace(DECODE, earlier=list(earlier))
+
+
+def test_a_series_has_every_session_the_band_and_this_run() -> None:
+    figure = series(with_past(*TWO), TWO)
+    assert figure is not None
+    assert figure.title == "decode, tok/s over 3 sessions"
+    assert [row["value"] for row in figure.data["past"]] == [200.0, 192.0]
+    assert [row["commit"] for row in figure.data["past"]] == ["abc", "–"]
+    (band,) = figure.data["band"]
+    assert band == {"low": pytest.approx(190.12), "high": pytest.approx(201.88), "normal": 196}
+    assert figure.told == (
+        "2 earlier since 2026-11-01: 192 tok/s to 200 tok/s; this run (diamond): 184 tok/s. "
+        "Band: 190 tok/s to 202 tok/s around the baseline's normal of 196 tok/s."
+    )
+
+
+def test_without_a_past_there_is_no_series_and_without_a_normal_no_band() -> None:
+    assert series(DECODE, []) is None
+    figure = series(msgspec.structs.replace(DECODE, normal=None), TWO)
+    assert figure is not None
+    assert figure.data["band"] == []
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """Two sessions of the pair, one of another configuration, one of another machine, and this."""
+    url = f"sqlite:///{tmp_path / 'h.db'}"
+    sessions = (
+        ("one", "here", "fake", 200.0),
+        ("other options", "here", "fake n_threads=1", 100.0),
+        ("elsewhere", "there", "fake", 300.0),
+        ("two", "here", "fake", 192.0),
+        ("this", "here", "fake", DECODE.value),
+    )
+    with History.open(url) as history:
+        for number, (name, fingerprint, config, value) in enumerate(sessions):
+            at = NOON + datetime.timedelta(days=number)
+            history.record(_session(name, at, fingerprint, config, value))
+    return url
+
+
+def _session(
+    name: str, at: datetime.datetime, fingerprint: str, config: str, value: float
+) -> SessionRecord:
+    return SessionRecord(
+        id=name, started_at=at, wall_s=1, commit="0123456789abcdef", fingerprint=fingerprint,
+        machine="m", pytest_version="9", plugin_version="1", exit_status=0,
+        invocations=(
+            Invocation(
+                test="t.py::test_chat", measure="1", config=config, backend="fake",
+                engine_version="1", model="m", quantization=None, number=0, wall_s=1,
+                conditions={},
+                values=(
+                    Value(
+                        metric="decode_tps", unit="tok/s", median=value, low=value, high=value,
+                        n=10, kind="exact", how="", samples=(),
+                    ),
+                ),
+            ),
+        ),
+        verdicts=(),
+    )  # fmt: skip
+
+
+def test_the_history_knows_a_pair_without_a_baseline(url: str) -> None:
+    with past_in(url) as past:
+        found = past(DECODE)
+    assert [(each.date, each.value) for each in found] == [
+        ("2026-11-01T12:00", 200.0),
+        ("2026-11-04T12:00", 192.0),
+    ], "of this machine and configuration, oldest first, this run left out"
+    assert found[0].commit == "0123456789ab"
+
+
+def test_what_the_result_holds_goes_before_the_history(url: str) -> None:
+    with past_in(url) as past:
+        assert past(with_past(*TWO)) == TWO
+    assert kept(with_past(*TWO)) == TWO
+
+
+def test_a_history_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "no.db").write_text("no database")
+    with pytest.raises(HistoryError), past_in(f"sqlite:///{tmp_path / 'no.db'}") as past:
+        past(DECODE)
+
+
+def test_the_diamond_is_what_was_judged() -> None:
+    assert math.isclose(DECODE.value, 184)
