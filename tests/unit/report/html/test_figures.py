@@ -23,7 +23,7 @@ SEEN = a_measurement(random.Random(1), "synthetic:llama-160m", "llama-cpp", "Q8_
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Figure]:
     """One figure of each kind."""
-    results = many_results(tmp_path_factory.mktemp("machine"), tests=60, sessions=5)
+    results = many_results(tmp_path_factory.mktemp("machine"), tests=88, sessions=5)
     page = page_of(merge(results))
     assert page.overview.change_figure is not None
     found = [page.overview.change_figure]

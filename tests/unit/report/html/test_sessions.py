@@ -78,7 +78,7 @@ def _session(
                 values=(
                     Value(
                         metric="decode_tps", unit="tok/s", median=value, low=value, high=value,
-                        n=10, kind="exact", how="", samples=(),
+                        n=10, samples=(),
                     ),
                 ),
             ),
