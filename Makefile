@@ -104,9 +104,9 @@ tools/node_modules/.ready: tools/package-lock.json
 # missed a target are named at the end.
 BENCHMARKS := synthetic_models memory_accuracy roofline overhead decode_loop parity_transformers \
 	parity_llama_bench parity_llama_server gpu_memory baselines history gate_power readers footprint_accuracy \
-	quality_oracle leases
+	quality_oracle leases html_report
 
-bench: $(READY)
+bench: $(READY) $(CHROMIUM)
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	mkdir -p bench-results
 	@missed=""; for each in $(BENCHMARKS); do \
