@@ -27,7 +27,7 @@ GPTQ_MODEL := 7.6.0
 OPTIMUM := 2.3.0
 GPTQ := $(CACHE)/environments/gptq-$(GPTQ_MODEL)-$(OPTIMUM)-$(HEAVY_KEY)-$(shell cksum < constraints.txt | cut -d' ' -f1)
 
-.PHONY: demo test heavy browser suites lint bench clean
+.PHONY: demo test heavy browser suites docs lint bench clean
 
 demo: $(READY)
 	$(BIN)/pytest --llmperf --llmperf-suite=smoke --llmperf-json=llmperf-smoke.json
@@ -36,7 +36,7 @@ demo: $(READY)
 test: $(READY) lint
 	rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest tests/faults tests/backends
-	$(BIN)/coverage run -m pytest -n 2 tests/unit tests/plugin tests/github
+	$(BIN)/coverage run -m pytest -n 2 tests/unit tests/plugin tests/github tests/docs
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=90 --skip-covered
 
@@ -87,6 +87,12 @@ suites: $(READY)
 	$(BIN)/pytest --llmperf --llmperf-suite --llmperf-history=off --llmperf-json=llmperf-suites.json
 	$(PYTHONS) $(BIN)/pytest tests/suites
 
+# The pages of docs/ as a site that opens from the disk: site/index.html. A link or an anchor that
+# leads nowhere fails it.
+docs: $(READY)
+	$(BIN)/mkdocs build --strict
+	$(BIN)/pytest -q tests/docs/test_links.py tests/docs/test_site.py
+
 lint: $(READY) tools/node_modules/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -129,4 +135,4 @@ $(LLAMA_WHEEL):
 	mv "$@.part" "$@"
 
 clean:
-	rm -rf $(VENV) tools/node_modules .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
+	rm -rf $(VENV) site tools/node_modules .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
