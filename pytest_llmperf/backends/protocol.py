@@ -186,7 +186,7 @@ class Engine(Protocol):
     def logits(self, tokens: list[int]) -> Any:
         """Logits of what follows each token of one sequence: float32, (tokens, vocabulary).
 
-        Anything with Python's buffer protocol, row by row; or :class:`LogProbs`, of an engine that
+        Anything with Python's buffer protocol, row by row; or ``LogProbs``, of an engine that
         tells no more. The sequence is read with the options in force, into a context of its own,
         and nothing of another is in it. Raises EngineRefused.
         """

@@ -8,6 +8,14 @@ import msgspec
 
 from pytest_llmperf.measure import Plan, Workload
 
+_WORKLOAD = {
+    "prompt_tokens": "tokens of each prompt",
+    "new_tokens": "tokens to generate",
+    "batch": "sequences in step",
+    "depth": "tokens that each holds before the clock starts",
+    "seed": "of the prompts",
+}
+
 
 def add_workload(parser: argparse.ArgumentParser, *names: str) -> None:
     """Declare ``--prompt-tokens`` and whatever else of a workload can be chosen."""
@@ -15,7 +23,9 @@ def add_workload(parser: argparse.ArgumentParser, *names: str) -> None:
     for name in names:
         value = getattr(defaults, name)
         flag = "--" + name.replace("_", "-")
-        parser.add_argument(flag, type=int, default=value, metavar="N", help=f"({value})")
+        parser.add_argument(
+            flag, type=int, default=value, metavar="N", help=f"{_WORKLOAD[name]} ({value})"
+        )
 
 
 def workload_of(options: argparse.Namespace) -> Workload:
@@ -27,9 +37,13 @@ def workload_of(options: argparse.Namespace) -> Workload:
 def add_plan(parser: argparse.ArgumentParser) -> None:
     """Declare how much is measured."""
     plan = Plan()
-    parser.add_argument("--samples", type=read_samples, default=plan.samples, metavar="N")
-    parser.add_argument("--time-budget", type=read_seconds, default=plan.time_budget_s, metavar="S")
-    parser.add_argument("--timeout", type=read_seconds, default=plan.timeout_s, metavar="S")
+    for flag, read, usual, metavar, words in (
+        ("--samples", read_samples, plan.samples, "N", "requests that are timed"),
+        ("--time-budget", read_seconds, plan.time_budget_s, "S", "seconds for all of them"),
+        ("--timeout", read_seconds, plan.timeout_s, "S", "seconds for one load or one request"),
+    ):
+        told = f"{words} ({usual:g})"
+        parser.add_argument(flag, type=read, default=usual, metavar=metavar, help=told)
 
 
 def plan_of(options: argparse.Namespace) -> Plan:

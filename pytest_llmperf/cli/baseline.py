@@ -55,7 +55,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     show.add_argument("pattern", help="part of the test's node id")
     accept = _add(acts, "accept", _accept, "the latest session is the new normal")
     accept.add_argument("pattern", help="part of the test's node id")
-    accept.add_argument("--reason", type=_reason, required=True, metavar="WHY")
+    accept.add_argument(
+        "--reason", type=_reason, required=True, metavar="WHY", help="why this is the new normal"
+    )
     accept.add_argument(
         "--history",
         default=os.environ.get("LLMPERF_HISTORY") or None,
@@ -90,7 +92,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     for each in (taking, giving):
         each.add_argument("file", type=Path, metavar="FILE.json")
         each.add_argument("--commit", metavar="ID", help="which commit was measured")
-    giving.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
+    giving.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="OUT", help="the file to write"
+    )
 
 
 def _add(

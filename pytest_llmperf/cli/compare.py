@@ -46,12 +46,20 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="the Python that loads B, to compare versions of an engine; its environment needs "
         "pytest-llmperf, too",
     )
-    parser.add_argument("--metric", default="decode_tps", choices=sorted(BY_NAME), metavar="NAME")
+    parser.add_argument(
+        "--metric",
+        default="decode_tps",
+        choices=sorted(BY_NAME),
+        metavar="NAME",
+        help="whose ratio is told (decode_tps)",
+    )
     add_workload(parser, "prompt_tokens", "new_tokens", "batch", "depth")
     add_plan(parser)
     parser.add_argument("--min-speedup", type=float, metavar="X", help="A is X times as fast")
     parser.add_argument("--max-slowdown", metavar="SHARE", help="A is at most so much slower: 5%%")
-    parser.add_argument("--max-memory-ratio", type=float, metavar="X")
+    parser.add_argument(
+        "--max-memory-ratio", type=float, metavar="X", help="A takes at most X of B's memory"
+    )
     parser.add_argument(
         "--max-perplexity-increase",
         metavar="SHARE",

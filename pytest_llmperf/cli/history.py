@@ -45,13 +45,29 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser("history", help="what earlier runs measured: look, prune")
     acts = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     listing = _add(acts, "list", _list, "the latest sessions and their verdicts")
-    listing.add_argument("--limit", type=_count, default=_LIMIT, metavar="N", help=f"({_LIMIT})")
+    listing.add_argument(
+        "--limit", type=_count, default=_LIMIT, metavar="N", help=f"so many at most ({_LIMIT})"
+    )
     show = _add(acts, "show", _show, "the values of a test as a plot, marked by verdict")
     show.add_argument("test", help="a node id, or a part of one")
-    show.add_argument("--metric", choices=BY_NAME, default="decode_tps", metavar="NAME")
-    show.add_argument("--limit", type=_count, default=_POINTS, metavar="N", help=f"({_POINTS})")
+    show.add_argument(
+        "--metric",
+        choices=BY_NAME,
+        default="decode_tps",
+        metavar="NAME",
+        help="whose values are shown (decode_tps)",
+    )
+    show.add_argument(
+        "--limit", type=_count, default=_POINTS, metavar="N", help=f"so many at most ({_POINTS})"
+    )
     prune = _add(acts, "prune", _prune, "forget old sessions; baselines stay")
-    prune.add_argument("--before", type=_date, required=True, metavar="DATE", help="2026-11-20")
+    prune.add_argument(
+        "--before",
+        type=_date,
+        required=True,
+        metavar="DATE",
+        help="the first day that stays, such as 2026-11-20",
+    )
 
 
 def _add(

@@ -41,7 +41,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="N",
         help="read at once (512, or what the model was made for if that is less)",
     )
-    parser.add_argument("--timeout", type=read_seconds, default=Plan().timeout_s, metavar="S")
+    parser.add_argument(
+        "--timeout",
+        type=read_seconds,
+        default=Plan().timeout_s,
+        metavar="S",
+        help=f"seconds for one load or one window ({Plan().timeout_s:g})",
+    )
     add_engine_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)

@@ -61,7 +61,8 @@ def compare(compare: Compare) -> Compare:
     """The first arm twice as fast as the second, in half of its memory."""
 
     def compare_them(a: Mapping[str, Any], b: Mapping[str, Any], **both: Any) -> Any:
-        loading = {name: both.pop(name) for name in ("source", "backend") if name in both}
+        shared = ("source", "backend")
+        loading: dict[str, Any] = {name: both.pop(name) for name in shared if name in both}
         for arm in (a, b):
             check(**{**loading, **arm})
         return compare(

@@ -114,6 +114,20 @@ def test_every_command_has_its_help_among_the_commands() -> None:
     assert shown == {"", *every_command(cli._parser([]), "")}
 
 
+def test_every_option_says_what_it_is() -> None:
+    assert list(silent(cli._parser([]), "pytest-llmperf")) == []
+
+
+def silent(parser: argparse.ArgumentParser, command: str) -> Iterator[str]:
+    """Options without a word of help, of a command and of all below it."""
+    for action in parser._actions:
+        if action.option_strings and not any(map(str.isalpha, action.help or "")):
+            yield f"{command} {action.option_strings[0]}"
+        if isinstance(action, argparse._SubParsersAction):
+            for name, each in action.choices.items():
+                yield from silent(each, f"{command} {name}")
+
+
 def every_command(parser: argparse.ArgumentParser, above: str) -> Iterator[str]:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -24,8 +24,8 @@ def pytest_names(block: Block) -> Iterable[str]:
         case "yaml" | "yml":
             yaml.safe_load(block.text)
         case "toml":
-            pytest_table = tomllib.loads(block.text).get("tool", {}).get("pytest", {})
-            return pytest_table.get("ini_options", pytest_table)
+            table = tomllib.loads(block.text).get("tool", {}).get("pytest", {})
+            return list(table.get("ini_options", table))
         case "ini":
             parser = configparser.ConfigParser()
             parser.read_string(block.text)
