@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
 from pytest_llmperf.backends import backend_names
+from pytest_llmperf.fixtures import Compare, LoadModel, Measure
 from pytest_llmperf.gate.metric import METRICS
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.markers import Requires
-from pytest_llmperf.measure.workload import Workload
 from tests.docs.blocks import ROOT, parsed
 
 DOCS = ROOT / "docs"
@@ -78,9 +79,22 @@ def test_every_requirement_is_told() -> None:
     assert set(re.findall(r"`(\w+)=", told)) == set(Requires.__annotations__)
 
 
-def test_the_workload_is_told_with_its_defaults() -> None:
-    row = next(row for row in table(DOCS / "tests.md", "fixture") if "measure(model" in row[0])
-    told = dict(re.findall(r"(\w+)=([\w\"]+)", row[0]))
-    usual = Workload()
-    for name in ("prompt_tokens", "new_tokens", "batch", "depth", "seed", "prompts"):
-        assert told[name].strip('"') == str(getattr(usual, name)), name
+@pytest.mark.parametrize(
+    ("name", "protocol"), [("load_model", LoadModel), ("measure", Measure), ("compare", Compare)]
+)
+def test_the_fixtures_are_called_as_it_is_told(name: str, protocol: type) -> None:
+    """Every keyword of a call with its default; what is cut short says so by ``…``."""
+    (shown,) = (row[0] for row in table(DOCS / "tests.md", "fixture") if f"`{name}(" in row[0])
+    told = dict(re.findall(r"(\w+)=([\w\"]+)", shown))
+    parameters = inspect.signature(protocol.__call__).parameters.values()
+    real = {each.name: default_of(each) for each in parameters if each.default is not each.empty}
+    assert told
+    assert told.items() <= real.items()
+    if "…" not in shown:
+        assert told == real
+
+
+def default_of(parameter: inspect.Parameter) -> str:
+    """As it is written."""
+    value = parameter.default
+    return f'"{value}"' if isinstance(value, str) else str(value)
