@@ -90,7 +90,7 @@ suites: $(READY)
 # The pages of docs/ as a site that opens from the disk: site/index.html. A link or an anchor that
 # leads nowhere fails it.
 docs: $(READY)
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/pytest -q tests/docs/test_links.py tests/docs/test_site.py
 
 lint: $(READY) tools/node_modules/.ready
