@@ -24,20 +24,50 @@ COUNTED = {"h1", "h2", "h3", "h4", "table", "tr", "li", "pre", "img"}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built once, strictly: a link, an anchor or a page that is lost fails it."""
-    folder = tmp_path_factory.mktemp("site")
-    built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", folder],
+def build(config: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Strictly. Not ``--quiet``: MkDocs then counts no warning."""
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", config, "-d", folder],
         cwd=ROOT,
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built once: a link, an anchor or a page that is lost fails it."""
+    folder = tmp_path_factory.mktemp("site")
+    built = build(ROOT / "mkdocs.yml", folder)
     assert built.returncode == 0, built.stdout + built.stderr
     return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[x](nowhere.md)", "'nowhere.md', but the target is not found"),
+        ("[x](#nothing)", "no such anchor"),
+        ("[x](other.md#nothing)", "does not contain an anchor '#nothing'"),
+        ("[x](/index.md)", "absolute link '/index.md'"),
+    ],
+)
+def test_a_link_that_leads_nowhere_fails_the_build(text: str, words: str, tmp_path: Path) -> None:
+    """By our settings, of a site of two pages."""
+    pages = tmp_path / "docs"
+    pages.mkdir()
+    (pages / "index.md").write_text(f"# Page\n\n{text}\n")
+    (pages / "other.md").write_text("# Other\n")
+    config = tmp_path / "mkdocs.yml"
+    config.write_text(
+        f"INHERIT: {ROOT / 'mkdocs.yml'}\ndocs_dir: docs\nhooks: []\nplugins: []\n"
+        "nav: [index.md, other.md]\n"
+    )
+    built = build(config, tmp_path / "site")
+    assert built.returncode == 1
+    assert words in built.stderr
 
 
 class Article(HTMLParser):
