@@ -54,7 +54,6 @@ def test_what_is_not_run_says_why_and_does_not_grow() -> None:
 def test_python_runs(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a scripted engine; what is to be red is, all else is green."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
-    monkeypatch.setenv("LLMPERF_HISTORY", "off")
     pytester.makeconftest("from tests.docs.stand_in import *")
     (pytester.path / "questions.txt").write_text("What is the time? " * 2000)
     modules = {module_of(each): each for each in PYTHON if each.said != "not run"}

@@ -18,14 +18,6 @@ def block(said: str, what: str) -> Block:
     return found
 
 
-@pytest.fixture(autouse=True)
-def nobody_knows_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a developer's machine, without a history."""
-    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LLMPERF_HISTORY", "off")
-
-
 def shape(line: str) -> str:
     """A pattern of a line whose numbers are another machine's."""
     return re.sub(r"\d[\d.,]*", "*", line.replace("[", "[[]"))
