@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +9,22 @@ from pathlib import Path
 import pytest
 
 from pytest_llmperf.backends import BackendError, UnknownBackend, find_backend, register, registry
+from tests.docs.blocks import BLOCKS
 from tests.plugin.conftest import Run
 
-DOCS = Path(__file__).parents[2] / "docs" / "backends.md"
-HOOK = """
-def pytest_llmperf_backends():
-    return {"counting": "counting_backend:Counting"}
-"""
+
+def shown(beginning: str) -> str:
+    """What docs/backends.md shows, by how it begins."""
+    (text,) = (
+        block.text
+        for block in BLOCKS
+        if block.page == "docs/backends.md" and block.text.startswith(beginning)
+    )
+    return text
+
+
+HOOK = shown("def pytest_llmperf_backends")
+PROVING = shown("from pytest_llmperf.contract")
 MEASURING = """
 import pytest
 
@@ -26,24 +34,11 @@ def test_it(load_model, measure):
     result = measure(model, prompt_tokens=8, new_tokens=8)
     assert 100 < result.decode_tps.median < 500
 """
-PROVING = """
-from pytest_llmperf.contract import BackendContract
-
-class TestCounting(BackendContract):
-    backend = "counting"
-    source = "any"
-    batch = 1
-    wrong_option = ("steps_ms", "step_ms")
-"""
 
 
 def example() -> str:
     """The backend that docs/backends.md shows."""
-    (code,) = re.findall(
-        r"```python\n(# counting_backend\.py\n.*?)```", DOCS.read_text(), re.DOTALL
-    )
-    assert isinstance(code, str)
-    return code
+    return shown("# counting_backend.py")
 
 
 @pytest.fixture
