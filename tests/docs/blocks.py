@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -18,7 +19,9 @@ PAGES = (
     *sorted((ROOT / "docs").glob("*.md")),
 )
 _COMMENT = re.compile(r"<!-- (run|printed|not run): (.+?) -->\s*$")
-_SHELLS = {"console", "sh", "bash", "shell"}
+_SHELLS = {"sh", "bash", "shell"}
+_FILLED_IN = re.compile(r"\$\{\{.*?\}\}")
+_OURS = re.compile(r"(exec |[A-Z_]+=\S+ )*pytest(-llmperf)?\b")
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,38 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
 def commands() -> Iterator[tuple[Block, str]]:
-    """Each command line that a page shows, without its prompt, in one line."""
-    for block in BLOCKS:
-        if block.language not in _SHELLS:
-            continue
-        whole = block.text.replace("\\\n", " ")
-        prompted = [line[2:] for line in whole.splitlines() if line.startswith("$ ")]
-        lines = prompted if block.language == "console" else whole.splitlines()
-        yield from ((block, line) for line in lines if line.strip() and line.lstrip()[0] != "#")
+    """Of all pages, each with its block."""
+    return ((block, line) for block in BLOCKS for line in commands_of(block))
+
+
+def commands_of(block: Block) -> Iterator[str]:
+    """Each command line that it shows, without its prompt, in one line.
+
+    Of jobs in YAML only ours: what stands around them is a shell's.
+    """
+    if block.language == "console":
+        yield from (line[2:] for line in _lines(block.text) if line.startswith("$ "))
+    elif block.language in _SHELLS:
+        yield from (line for line in _lines(block.text) if line[0] != "#")
+    elif block.language in {"yaml", "yml"}:
+        for text in _scripts(yaml.safe_load(block.text)):
+            yield from filter(_OURS.match, _lines(_FILLED_IN.sub("X", text)))
+
+
+def _lines(text: str) -> list[str]:
+    """Those that go on are joined; empty ones are none."""
+    joined = text.replace("\\\n", " ")
+    return [line.strip() for line in joined.splitlines() if line.strip()]
+
+
+def _scripts(settings: object) -> Iterator[str]:
+    """What the jobs of a file of settings run: GitHub's ``run``, GitLab's ``script``."""
+    if isinstance(settings, list):
+        for each in settings:
+            yield from _scripts(each)
+    elif isinstance(settings, dict):
+        for name, value in settings.items():
+            if name in {"run", "script", "before_script", "after_script"}:
+                yield from map(str, value if isinstance(value, list) else [value])
+            else:
+                yield from _scripts(value)

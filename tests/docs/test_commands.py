@@ -75,6 +75,20 @@ def test_a_command_line_is_understood(line: str, block: Block, pytester: pytest.
         assert name in OTHERS, f"{block.name}: {program} is neither ours nor among OTHERS"
 
 
+PLANS = sorted(
+    line
+    for _, line in commands()
+    if line.startswith("pytest-llmperf plan") and re.search("--(vram|device)", line)
+)
+
+
+@pytest.mark.parametrize("line", PLANS)
+def test_a_plan_is_made(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, *words = words_of(line)
+    assert cli.main(words) in {0, 1}
+    assert "runs on" in capsys.readouterr().out
+
+
 def cli_options(parser: argparse.ArgumentParser) -> Iterator[str]:
     """Of a command and of all below it."""
     for action in parser._actions:
@@ -139,4 +153,5 @@ def every_command(parser: argparse.ArgumentParser, above: str) -> Iterator[str]:
 
 def test_there_are_command_lines() -> None:
     assert len(COMMANDS) > 30
+    assert len(PLANS) > 3
     assert {block.language for block in BLOCKS} >= {"console", "python", "text"}
