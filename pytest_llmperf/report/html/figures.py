@@ -45,7 +45,16 @@ _NOT_FROM_0 = {"zero": False, "nice": True, "padding": 8}
 _STEP = {"step": 24}
 _ROW = "name"
 _INKED = {"symbolFillColor": _colour("ink"), "symbolStrokeColor": _colour("ink")}
-_SHAPES = ["circle", "square", "triangle-up", "diamond"]
+_SHAPES = [
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "cross",
+    "triangle-down",
+    "triangle-right",
+]
+"""Seven, and four colours: together they tell 28 arms apart."""
 _ARMS = {
     "color": {
         "field": "arm", "type": "nominal", "sort": None, "title": None,

@@ -38,7 +38,7 @@ def chapters(machines: Sequence[Machine]) -> list[Chapter]:
             "machines",
             "Machines",
             "The same test on several machines.",
-            tuple(_grouped("by machine", _by_machine(machines))),
+            tuple(_grouped("by machine", _by_machine(machines), _named(names))),
         ),
         Chapter(
             "engines",
@@ -84,12 +84,17 @@ def _valid(test: JudgedTest) -> Iterator[tuple[str, Measurement]]:
             yield f" · {seen.name}" if len(test.measurements) > 1 else "", seen
 
 
+def _named(labels: Sequence[str]) -> tuple[str, ...]:
+    """What the short names stand for, which have room in a chart."""
+    return tuple(f"machine {number}: {label}" for number, label in enumerate(labels, 1))
+
+
 def _by_machine(machines: Sequence[Machine]) -> _Rows:
     found: defaultdict[str, dict[str, Measurement]] = defaultdict(dict)
-    for machine, label in zip(machines, labels(machines), strict=True):
+    for number, machine in enumerate(machines, 1):
         for test in machine.tests:
             for name, seen in _valid(test):
-                found[f"{test.test}{name}"][label] = seen
+                found[f"{test.test}{name}"][f"machine {number}"] = seen
     several = {row: arms for row, arms in found.items() if len(arms) >= _LEAST_ARMS}
     shorts = {row: name_of_id(row) for row in several}
     is_unique = len(set(shorts.values())) == len(shorts)
@@ -111,19 +116,19 @@ def _by_engine(tests: Sequence[JudgedTest]) -> _Rows:
     return {row: arms for row, arms in found.items() if len(arms) >= _LEAST_ARMS}
 
 
-def _grouped(title: str, rows: _Rows) -> Iterator[Group]:
+def _grouped(title: str, rows: _Rows, told: tuple[str, ...] = ()) -> Iterator[Group]:
     if not rows:
         return
     everything = [seen for arms in rows.values() for seen in arms.values()]
-    told = [name for name in _TOLD if any(name in seen.metrics for seen in everything)]
+    shown = [name for name in _TOLD if any(name in seen.metrics for seen in everything)]
     cells: list[tuple[str | Cell, ...]] = [
-        (row, arm, *(headline(seen, name) for name in told))
+        (row, arm, *(headline(seen, name) for name in shown))
         for row, arms in rows.items()
         for arm, seen in arms.items()
     ]
-    figures = [_side_by_side(name, rows) for name in told if name != "queue_tps"][:3]
-    heads = ("what", "where", *(BY_NAME[name].label for name in told))
-    yield Group(title, (), tuple(figures), table(heads, cells, numbers=len(told)))
+    figures = [_side_by_side(name, rows) for name in shown if name != "queue_tps"][:3]
+    heads = ("what", "where", *(BY_NAME[name].label for name in shown))
+    yield Group(title, told, tuple(figures), table(heads, cells, numbers=len(shown)))
 
 
 def _side_by_side(metric: str, rows: _Rows) -> Figure:
