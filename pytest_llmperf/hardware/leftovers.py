@@ -115,6 +115,8 @@ def look(state: Path, disks: Sequence[tuple[str, Path]], log: Path = _KERNEL_LOG
 
 
 def _ours() -> Iterator[OurProcess]:
+    if not hasattr(os, "getpgid"):  # Windows, where no worker runs
+        return
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             variables = process.environ()
@@ -134,6 +136,8 @@ def _is_orphan(group: int) -> bool:
     """Whether who leads the group is gone, or its pytest."""
     try:
         leader = psutil.Process(group)
+        if not Path("/proc/self/fd").exists():  # macOS, where the first process adopts orphans
+            return leader.ppid() == 1
         pipe = leader.environ()[DEATH_PIPE_VARIABLE]
         ours = Path(f"/proc/{group}/fd/{pipe}").readlink()
         return ours not in _open_pipes(leader.ppid())
@@ -235,7 +239,7 @@ def _xids(log: Path) -> tuple[list[tuple[str, int]], str | None]:
     """NVIDIA's errors in the kernel's log, or why it cannot be read."""
     text = b""
     try:
-        descriptor = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = os.open(log, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:
             with contextlib.suppress(BlockingIOError, BrokenPipeError):
                 while piece := os.read(descriptor, 8192):
