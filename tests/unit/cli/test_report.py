@@ -91,7 +91,7 @@ def test_a_page_of_thousands_of_tests_is_no_larger_than_a_comment(
     assert "more lines, for which a summary has no room" in told.splitlines()[-1]
 
 
-def test_a_summary_that_cannot_be_written_says_so(
+def test_a_summary_for_a_comment_that_cannot_be_written_says_so(
     result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", str(result), "--markdown", str(tmp_path)]) == 4
