@@ -9,8 +9,8 @@ opened from the disk in a fresh Chromium without network. First paint is the bro
 ``first-contentful-paint``, counted from the start of the navigation; a test counts as open when
 the last of its charts is drawn. A filter is timed from the word to the next frame.
 
---measure makes the result that the pictures in docs show: four sessions of html_example, one after
-the other, each recorded in a baseline of their own. --screenshots takes the pictures.
+--measure makes a result like that of the pictures in docs: four sessions of html_example, one
+after the other, recorded in a baseline of their own. --screenshots takes the pictures.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def take_screenshots(folder: Path, results: list[Path]) -> int:
 
 def _open(browser: Browser, file: Path, scheme: str = "light") -> Page:
     context = browser.new_context(
-        viewport={"width": 1280, "height": 860}, color_scheme=scheme, offline=True
+        viewport={"width": 1120, "height": 740}, color_scheme=scheme, offline=True
     )
     page = context.new_page()
     page.goto(file.as_uri())

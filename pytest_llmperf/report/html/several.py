@@ -43,7 +43,7 @@ def chapters(machines: Sequence[Machine]) -> list[Chapter]:
         Chapter(
             "engines",
             "Engines",
-            "The same model and workload in several engines, on one machine.",
+            "The same model and workload in several engines, each in the types of its weights.",
             tuple(
                 group
                 for machine, label in zip(machines, names, strict=True)
@@ -107,13 +107,18 @@ def name_of_id(nodeid: str) -> str:
 
 
 def _by_engine(tests: Sequence[JudgedTest]) -> _Rows:
-    """The last of several measurements of one engine counts."""
+    """A model and a workload in a row, which at least two engines ran; the first of each counts."""
     found: defaultdict[str, dict[str, Measurement]] = defaultdict(dict)
     for test in tests:
         for _, seen in _valid(test):
-            asked = " ".join(filter(None, (seen.spec.source, seen.spec.quantization)))
-            found[f"{asked}: {words.workload(seen)}"].setdefault(seen.backend, seen)
-    return {row: arms for row, arms in found.items() if len(arms) >= _LEAST_ARMS}
+            stored = seen.spec.quantization if seen.files is None else seen.files.quantization
+            arm = " ".join(filter(None, (seen.backend, stored)))
+            found[f"{seen.spec.source}: {words.workload(seen)}"].setdefault(arm, seen)
+    return {
+        row: arms
+        for row, arms in found.items()
+        if len({seen.backend for seen in arms.values()}) >= _LEAST_ARMS
+    }
 
 
 def _grouped(title: str, rows: _Rows, told: tuple[str, ...] = ()) -> Iterator[Group]:
