@@ -210,11 +210,7 @@ _ROOFLINE = _layers(
 )
 
 _CHANGES = _layers(
-    _layer(
-        "zero",
-        {"type": "rule", "color": _colour("edge")},
-        x=_x("at"),
-    ),
+    _layer("zero", {"type": "rule", "color": _colour("edge")}, x=_x("at")),
     _layer(
         "changes",
         {"type": "rule", "strokeWidth": 3, "color": _colour("accent"), "opacity": 0.55},
@@ -246,7 +242,7 @@ _SIDE_BY_SIDE = _layers(
         {"type": "point", "filled": True, "size": 80, "opacity": 1},
         y=_name("name"),
         x=_x("value", scale={"zero": True}),
-        **_ARMS,
+        **{name: {**each, "legend": {"columns": 2}} for name, each in _ARMS.items()},
         tooltip=_tip("name", "arm", "text"),
     ),
     height=_STEP,
@@ -305,11 +301,7 @@ _SWEEP = _layers(
 )  # fmt: skip
 
 _RATIO = _layers(
-    _layer(
-        "one",
-        {"type": "rule", "color": _colour("edge")},
-        x=_x("at"),
-    ),
+    _layer("one", {"type": "rule", "color": _colour("edge")}, x=_x("at")),
     _layer(
         "ratios",
         {"type": "rule", "strokeWidth": 3, "color": _colour("accent"), "opacity": 0.55},
