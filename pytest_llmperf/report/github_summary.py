@@ -46,7 +46,7 @@ def summary(machines: Sequence[Machine], room_bytes: int = MOST_BYTES) -> str:
 def headline(machines: Sequence[Machine]) -> str:
     """``2 of 14 tests red: 1 over budget, 1 regressed, 12 passed``.
 
-    Green is only what was measured.
+    Green is only what was found to be good.
     """
     tests = [test for machine in machines for test in machine.tests]
     red = sum(len(machine.red) for machine in machines)
@@ -66,7 +66,11 @@ def _color(machines: Sequence[Machine], red: int, tests: int) -> str:
         return f"{red} of {tests} test{'' if tests == 1 else 's'} red"
     if any(machine.red_suites for machine in machines):
         return "red"
-    return "green" if any(machine.has_measured for machine in machines) else "nothing measured"
+    verdicts = {verdict for machine in machines for verdict in machine.verdicts}
+    if verdicts & {Verdict.PASSED, Verdict.IMPROVED}:
+        return "green"
+    is_open = any(machine.has_measured for machine in machines)
+    return "undecided" if is_open else "nothing measured"
 
 
 def _machine(machine: Machine) -> list[str]:

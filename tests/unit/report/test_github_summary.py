@@ -49,6 +49,10 @@ def test_green_is_green(tmp_path: Path) -> None:
     assert headline(machines(tmp_path, one_test(PASSED))) == "green: 1 passed"
 
 
+def test_what_could_not_be_decided_is_not_green(tmp_path: Path) -> None:
+    assert headline(machines(tmp_path, one_test(OPEN))) == "undecided: 1 inconclusive"
+
+
 def test_nothing_measured_is_not_green(tmp_path: Path) -> None:
     skipped = one_test(outcome="skipped", reason="needs a GPU, has none")
     assert headline(machines(tmp_path, skipped)) == "nothing measured: 1 skipped"
