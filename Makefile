@@ -27,7 +27,7 @@ GPTQ_MODEL := 7.6.0
 OPTIMUM := 2.3.0
 GPTQ := $(CACHE)/environments/gptq-$(GPTQ_MODEL)-$(OPTIMUM)-$(HEAVY_KEY)-$(shell cksum < constraints.txt | cut -d' ' -f1)
 
-.PHONY: demo test heavy browser suites docs lint bench clean
+.PHONY: demo test heavy browser suites walk docs lint bench clean
 
 demo: $(READY)
 	$(BIN)/pytest --llmperf --llmperf-suite=smoke --llmperf-json=llmperf-smoke.json
@@ -48,7 +48,6 @@ heavy: $(READY) $(VLLM)/.ready $(GPTQ)/.ready browser
 		tests/backends/test_servers_scores.py -k "OpenAI or llama-server or llama_server or vllm"
 	$(PYTHONS) $(BIN)/pytest tests/backends/test_vllm.py tests/backends/test_transformers_gptq.py
 	$(PYTHONS) $(BIN)/pytest tests/suites -m "quick or not engine"
-	$(BIN)/python -m tests.github.walk
 	$(BIN)/pytest --llmperf --llmperf-suite=smoke --llmperf-backend=vllm \
 		--llmperf-python "vllm=$(VLLM)/bin/python" --llmperf-history=off
 
@@ -92,6 +91,10 @@ suites: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/pytest -q tests/docs/test_links.py tests/docs/test_site.py
+
+# Five jobs of a scratch repository, with a real engine: on a machine that does nothing else.
+walk: $(READY)
+	$(BIN)/python -m tests.github.walk
 
 lint: $(READY) tools/node_modules/.ready
 	$(BIN)/ruff check .
