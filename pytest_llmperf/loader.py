@@ -23,7 +23,7 @@ from pytest_llmperf.models import ModelFiles, ModelSpec
 from pytest_llmperf.models.errors import NoSpace
 from pytest_llmperf.options import Settings
 from pytest_llmperf.report.progress import Progress
-from pytest_llmperf.wish import PerfError, Unmet, Wish, explained, showing, turn_to_build
+from pytest_llmperf.wish import PerfError, Unmet, Wish, explained, showing, telling, turn_to_build
 from pytest_llmperf.worker.errors import WorkerError, is_out_of_memory
 from pytest_llmperf.worker.loading import Loading, choose, prepare
 from pytest_llmperf.worker.pool import LoadedModel, WorkerPool
@@ -47,11 +47,7 @@ class Loader:
             return self._load_what_fits(wish, timeout_s)
         loading = self.prepare("load_model", wish, timeout_s)
         what = f"{loading.backend.name} loads {loading.spec.source}"
-        with (
-            explained(),
-            showing(self.progress, what) as say,
-            self.pool.turn_to_load(loading, say),
-        ):
+        with telling(self.progress, what) as say, self.pool.turn_to_load(loading, say):
             return self.pool.load(loading, say)
 
     def prepare(self, caller: str, wish: Wish, timeout_s: float) -> Loading:

@@ -39,7 +39,7 @@ from pytest_llmperf.wish import (
     Unmet,
     Wish,
     explained,
-    showing,
+    telling,
 )
 from pytest_llmperf.worker.loading import Loading, not_installed
 from pytest_llmperf.worker.pool import LoadedModel, WorkerPool
@@ -245,8 +245,7 @@ class RunningTest:
         pool, what = self.session.pool, f"{model.backend} {model.loading.spec.source}"
         try:
             with (
-                explained(),
-                showing(self.session.progress, what) as say,
+                telling(self.session.progress, what) as say,
                 pool.turn_to_load(reference, say)
                 if isinstance(reference, Loading)
                 else pool.turn_to_measure(model, say),
@@ -280,13 +279,8 @@ class RunningTest:
             raise PerfError(
                 f"measure: the worker of {model.loading.spec.source} is gone; load it again"
             )
-        what = f"{model.backend} {model.loading.spec.source}"
-        pool = self.session.pool
-        with (
-            explained(),
-            showing(self.session.progress, what) as say,
-            pool.turn_to_measure(model, say),
-        ):
+        what, pool = f"{model.backend} {model.loading.spec.source}", self.session.pool
+        with telling(self.session.progress, what) as say, pool.turn_to_measure(model, say):
             return measure(
                 model, workload, plan, self.session.instruments, name=label, progress=say
             )
@@ -382,8 +376,7 @@ class RunningTest:
         pool = self.session.pool
         try:
             with (
-                explained(),
-                showing(self.session.progress, what) as say,
+                telling(self.session.progress, what) as say,
                 pool.turn_to_load(loading, say, fresh=True),
             ):
                 model = pool.fresh(loading, number, say)

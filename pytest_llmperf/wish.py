@@ -94,3 +94,10 @@ def explained() -> Iterator[None]:
         BaselineError,
     ) as error:
         raise PerfError(str(error)) from None
+
+
+@contextlib.contextmanager
+def telling(progress: Progress, what: str) -> Iterator[Callable[[str], None]]:
+    """Both: say what is going on, and sort what goes wrong."""
+    with explained(), showing(progress, what) as say:
+        yield say
