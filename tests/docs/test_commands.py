@@ -29,6 +29,8 @@ FOREIGN = {
     "--kl-divergence": "llama-perplexity",
     "--benchmark-compare-fail": "pytest-benchmark",
     "--all": "nproc",
+    "--create-home": "useradd",
+    "--ephemeral": "the runner's config.sh",
 }
 """Options that pages speak of and that are another program's."""
 

@@ -5,20 +5,22 @@
 A scratch repository has three tests that measure and one that needs a GPU. The action's own steps
 run in it as in a job: the first run, after its baseline was seeded, a pull request that makes
 prefill slower by an option of the engine, one that makes it faster, and a machine that nobody has
-measured on. What each must come to is asserted; the pages of the jobs are kept in a folder if
-one is given. Exit code 1: something came to something else. A few minutes on two cores.
+measured on. What each must come to is asserted; what the gate could not decide is run again, a
+wrong verdict never. The pages of the jobs are kept in a folder if one is given. Exit code 1:
+something came to something else. A few minutes on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +70,10 @@ def test_on_a_large_gpu(load_model, measure):
 _UNKNOWN = "green: 1 without baseline, 2 passed, 1 skipped"
 """Two tests have a limit, which needs no baseline."""
 ARGUMENTS = "--llmperf-samples=5 --llmperf-second-look=3"
+ATTEMPTS = 4
+"""Runs of one kind, at most: a gate that cannot decide says so, and its job is run again."""
+Change = Callable[[Path], None]
+"""What a pull request does to a checkout."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +82,10 @@ class Expected:
 
     name: str
     exit_code: int
-    verdict: str
+    verdicts: tuple[str, ...]
+    """The worst of its tests is one of them."""
     headline: str
-    """How it begins."""
-    annotated: int = 0
-    """Tests with an error on their line."""
+    """A pattern of all of it; its group, if any, is the number of red tests."""
 
 
 class Scratch:
@@ -139,19 +144,22 @@ class Scratch:
             for each in commands_in(job.ran[0].output)
             if each.startswith("::error file=perf/test_speed.py,line=")
         ]
+        fits = re.fullmatch(expected.headline, told["headline"])
+        red = int(fits[1]) if fits and fits.re.groups else 0
         wrong = [
             f"{what} is {is_!r} and should be {should!r}"
             for what, is_, should in (
                 ("exit code", job.ran[0].exit_code, expected.exit_code),
-                ("verdict", told["verdict"], expected.verdict),
-                ("annotated tests", len(found), expected.annotated),
+                ("annotated tests", len(found), red),
                 ("uploads", used, ["actions/upload-artifact"]),
                 ("page", job.page.read_text(), Path(told["summary"]).read_text()),
             )
             if is_ != should
         ]
-        if not told["headline"].startswith(expected.headline):
-            wrong.append(f"headline is {told['headline']!r}, should begin: {expected.headline!r}")
+        if fits is None:
+            wrong.append(f"headline is {told['headline']!r}, should be: {expected.headline}")
+        if told["verdict"] not in expected.verdicts:
+            wrong.append(f"verdict is {told['verdict']}, should be {expected.verdicts}")
         return job, wrong
 
 
@@ -164,43 +172,57 @@ def _found(checkout: Path) -> dict[str, str]:
 def walk(folder: Path, keep: Path | None) -> bool:
     """The five runs; whether all came to what they must."""
     scratch = Scratch(folder)
-    is_right = True
 
-    def run(checkout: Path, expected: Expected, event: str = "push") -> None:
-        nonlocal is_right
+    def run(expected: Expected, change: Change = _nothing, event: str = "push") -> bool:
+        return _run(scratch, expected, change, event, keep)
+
+    first = Expected("first-run", 0, ("NO_BASELINE",), _UNKNOWN)
+    right = [run(first)]
+    scratch.seed()
+    right.append(run(Expected("seeded", 0, ("PASSED",), "green: 3 passed, 1 skipped")))
+    # Of noisy processes one may stay undecided; none may pass.
+    headline = r"(\d) of 4 tests red: \1 regressed, (?:\d inconclusive, )?1 skipped"
+    slower = Expected("regresses", 1, ("REGRESSED",), headline)
+    right.append(run(slower, lambda each: scratch.set(each, WORSE_UBATCH), "pull_request"))
+    headline = r"green: (?:\d inconclusive, )?\d improved, (?:\d passed, )?1 skipped"
+    faster = Expected("improves", 0, ("IMPROVED", "PASSED", "INCONCLUSIVE"), headline)
+    right.append(run(faster, lambda each: scratch.set(each, BETTER_UBATCH), "pull_request"))
+    other = Expected("another-machine", 0, ("NO_BASELINE",), _UNKNOWN)
+    right.append(run(other, _as_of_another_machine, "pull_request"))
+    return all(right)
+
+
+def _run(
+    scratch: Scratch, expected: Expected, change: Change, event: str, keep: Path | None
+) -> bool:
+    """One run, again as long as nothing else is wrong than that the gate could not decide."""
+    for attempt in range(1, ATTEMPTS + 1):
+        checkout = scratch.checkout(f"{expected.name}-{attempt}")
+        change(checkout)
         began = time.monotonic()
         job, wrong = scratch.run(checkout, expected, event=event)
-        print(f"{expected.name}: {time.monotonic() - began:.0f} s", flush=True)
-        print(f"  {job.page.read_text().splitlines()[0].removeprefix('## llmperf: ')}")
-        if wrong:
-            is_right = False
-            print(*(f"  WRONG: {each}" for each in wrong), job.ran[0].output, sep="\n")
-        if keep is not None:
-            keep.mkdir(parents=True, exist_ok=True)
-            shutil.copy(job.page, keep / f"{expected.name}.md")
+        headline = job.page.read_text().splitlines()[0].removeprefix("## llmperf: ")
+        print(f"{expected.name}: {time.monotonic() - began:.0f} s: {headline}", flush=True)
+        is_undecided = "inconclusive" in headline
+        if not wrong or not is_undecided:
+            break
+        print("  undecided on a machine that changes, as in a job that is run again", flush=True)
+    if wrong:
+        print(*(f"  WRONG: {each}" for each in wrong), job.ran[0].output, sep="\n")
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        shutil.copy(job.page, keep / f"{expected.name}.md")
+    return not wrong
 
-    first = Expected("first-run", 0, "NO_BASELINE", _UNKNOWN)
-    run(scratch.checkout(first.name), first)
 
-    scratch.seed()
-    run(scratch.checkout("seeded"), Expected("seeded", 0, "PASSED", "green: 3 passed, 1 skipped"))
+def _nothing(checkout: Path) -> None:
+    """As it is on the main branch."""
 
-    slower = scratch.checkout("regresses")
-    scratch.set(slower, WORSE_UBATCH)
-    headline = "3 of 4 tests red: 3 regressed, 1 skipped"
-    run(slower, Expected("regresses", 1, "REGRESSED", headline, annotated=3), "pull_request")
 
-    faster = scratch.checkout("improves")
-    scratch.set(faster, BETTER_UBATCH)
-    better = Expected("improves", 0, "IMPROVED", "green: 3 improved, 1 skipped")
-    run(faster, better, "pull_request")
-
-    elsewhere = scratch.checkout("another-machine")
-    (baselines,) = [each for each in (elsewhere / "baselines").iterdir() if each.is_dir()]
+def _as_of_another_machine(checkout: Path) -> None:
+    """The baselines of the main branch are somebody else's."""
+    (baselines,) = [each for each in (checkout / "baselines").iterdir() if each.is_dir()]
     baselines.rename(baselines.with_name("linux-x86_64-another-machine"))
-    other = Expected("another-machine", 0, "NO_BASELINE", _UNKNOWN)
-    run(elsewhere, other, "pull_request")
-    return is_right
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
