@@ -29,7 +29,17 @@ def test_a_green_run_has_a_page_a_verdict_and_an_artifact(job: Job, used: Used) 
     (_, given) = used.told[0]
     assert given["name"] == "llmperf"
     names = sorted(path.name for path in Path(given["path"]).iterdir())
-    assert names == ["result.json", "summary.md"]
+    assert names == ["report.html", "result.json", "summary.md"]
+
+
+def test_without_the_extra_for_pages_the_log_says_so(job: Job) -> None:
+    lacks = f'case "$*" in *"import jinja2"*) exit 1;; esac; exec {sys.executable} "$@"'
+    command(job.folder / "bin", "python", lacks)
+    (job.folder / "path").write_text(str(job.folder / "bin"))
+    told = job.action("llmperf")
+    assert told["headline"] == "green: 1 passed"
+    assert "no report.html: pip install 'pytest-llmperf[html]'" in job.ran[0].output
+    assert not Path(told["result"]).with_name("report.html").exists()
     assert not (job.workspace / "baselines").exists(), "nothing is recorded unasked"
 
 
