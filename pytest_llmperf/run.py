@@ -25,6 +25,7 @@ from pytest_llmperf.gate.pair import split_nodeid
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.requirement import Requirement, unmet
+from pytest_llmperf.hardware.visible import in_sight
 from pytest_llmperf.judging import Judging, name_of
 from pytest_llmperf.ledger import Ledger, short
 from pytest_llmperf.models.cache import cache_root
@@ -74,7 +75,7 @@ class Run:
         hardware = detect()
         settings = dataclasses.replace(settings, baselines=config.rootpath / settings.baselines)
         if settings.require == "gpu":
-            lacking = unmet(Requirement(gpu=True), hardware)
+            lacking = unmet(Requirement(gpu=True), in_sight(hardware, os.environ))
             if lacking is not None:
                 raise pytest.UsageError(f"--llmperf-require=gpu: {lacking}")
         if settings.suite is not None:

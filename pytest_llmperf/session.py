@@ -23,6 +23,7 @@ from pytest_llmperf.hardware.cpu import usable_cores
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.gpu_lease import GpuLeases
 from pytest_llmperf.hardware.requirement import Requirement, unmet
+from pytest_llmperf.hardware.visible import in_sight
 from pytest_llmperf.loader import Loader
 from pytest_llmperf.measure import Instruments, Measurement, Plan, Workload, measure
 from pytest_llmperf.measure.assessing import assess
@@ -106,7 +107,7 @@ class RunningTest:
 
     def check_requirement(self, requirement: Requirement) -> None:
         """Raises NotRequired when the machine, or what is installed on it, does not meet it."""
-        lacking = unmet(requirement, self.session.hardware)
+        lacking = unmet(requirement, in_sight(self.session.hardware, os.environ))
         if lacking is None and requirement.backend is not None:
             try:
                 backend = find_backend(requirement.backend)

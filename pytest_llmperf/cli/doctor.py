@@ -27,14 +27,21 @@ from pytest_llmperf.hardware.facts import Accelerator, Hardware
 from pytest_llmperf.measure import Workload
 from pytest_llmperf.models import ModelError, ModelSpec, ModelUnavailable
 from pytest_llmperf.report import words
-from pytest_llmperf.worker.errors import EngineNotInstalled, WorkerError, known_remedy
+from pytest_llmperf.worker.errors import (
+    EngineNotInstalled,
+    EngineRefusal,
+    WorkerError,
+    known_remedy,
+)
 from pytest_llmperf.worker.interpreters import read_interpreters
 from pytest_llmperf.worker.loading import choose, prepare
 from pytest_llmperf.worker.messages import Generate, Generated
-from pytest_llmperf.worker.pool import WorkerPool
+from pytest_llmperf.worker.pool import LoadedModel, WorkerPool
 
 MODEL = "synthetic:llama-15m"
 WORKLOAD = Workload(prompt_tokens=16, new_tokens=8)
+STEP = Workload(prompt_tokens=16, new_tokens=1)
+"""For an engine that trains: a step makes one token, and it refuses more."""
 TIMEOUT_S = 300.0
 TOOL_FAILED = 4
 
@@ -190,14 +197,28 @@ def _generate(backend: Backend, python: str | None) -> tuple[str, str]:
         pool = WorkerPool(Path(folder))
         try:
             model = pool.load(loading)
-            request = WORKLOAD.request(0, model.engine.vocab_size)
-            answer = model.worker.ask(Generate(request=request), TIMEOUT_S)
+            did = _try(model)
         finally:
             pool.close()
-    if not isinstance(answer, Generated) or answer.count != WORKLOAD.new_tokens:
-        raise WorkerError(f"asked for {WORKLOAD.new_tokens} tokens, got {answer!r}")
     build = f" ({model.engine.build})" if model.engine.build else ""
-    return model.version, f"generates{build}"
+    return model.version, f"{did}{build}"
+
+
+def _try(model: LoadedModel) -> str:
+    """What the model does when it is asked. Raises WorkerError."""
+    try:
+        _ask(model, WORKLOAD)
+    except EngineRefusal:
+        _ask(model, STEP)
+        return "takes a step"
+    return "generates"
+
+
+def _ask(model: LoadedModel, workload: Workload) -> None:
+    request = workload.request(0, model.engine.vocab_size)
+    answer = model.worker.ask(Generate(request=request), TIMEOUT_S)
+    if not isinstance(answer, Generated) or answer.count != workload.new_tokens:
+        raise WorkerError(f"asked for {workload.new_tokens} tokens, got {answer!r}")
 
 
 def machine_lines(hardware: Hardware) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from pytest_llmperf.hardware.facts import Accelerator
+from pytest_llmperf.hardware.facts import Accelerator, Hardware
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 ORDER_VARIABLE = "CUDA_DEVICE_ORDER"
@@ -47,6 +47,22 @@ def visible(gpus: Sequence[Accelerator], environment: Mapping[str, str]) -> Visi
         names=(*(name for _, name in found), *(None for _ in others)),
         trouble=trouble and f"{VARIABLE}={listed}: {trouble}",
         is_ordered=alike or not by_number or environment.get(ORDER_VARIABLE) == "PCI_BUS_ID",
+    )
+
+
+def in_sight(hardware: Hardware, environment: Mapping[str, str]) -> Hardware:
+    """``hardware`` without the GPUs that an engine in this environment does not see."""
+    seen = visible(hardware.gpus, environment).gpus
+    hidden = [gpu for gpu in hardware.gpus if all(gpu is not each for each in seen)]
+    if not hidden:
+        return hardware
+    what = "a GPU" if len(hidden) == 1 else f"{len(hidden)} GPUs"
+    return msgspec.structs.replace(
+        hardware,
+        accelerators=tuple(
+            each for each in hardware.accelerators if all(each is not gpu for gpu in hidden)
+        ),
+        findings=(*hardware.findings, f"{VARIABLE}={environment[VARIABLE]} hides {what}"),
     )
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmperf.backends import Request
+from pytest_llmperf.backends import Request, find_backend
 from pytest_llmperf.backends.timeline import UNKNOWN
+from pytest_llmperf.cli.doctor import examine
 from pytest_llmperf.models import ModelSpec, resolve
 from pytest_llmperf.models.safetensors import read_folder
 from pytest_llmperf.worker.errors import EngineRefusal
@@ -150,3 +151,9 @@ def test_a_layer_that_is_not_run_again_is_seen() -> None:
     with counting(model) as runs:
         model(torch.ones(4)).sum().backward()
     assert runs == {0: 1, 1: 1}
+
+
+def test_the_doctor_has_it_take_a_step() -> None:
+    health = examine(find_backend(TRAINING))
+    assert health.status == "works"
+    assert health.detail.startswith("takes a step (torch ")

@@ -11,6 +11,7 @@ from pytest_llmperf.hardware import BadRequirement, Requirement, read_requiremen
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Accelerator, Hardware
 from pytest_llmperf.hardware.nvidia import Look
+from pytest_llmperf.hardware.visible import in_sight
 from tests.unit.hardware import trees
 
 
@@ -178,3 +179,24 @@ def test_marker_keywords_become_a_requirement() -> None:
     assert read_requirement({}) == Requirement()
     wire = msgspec.json.encode(read_requirement(given))
     assert msgspec.json.decode(wire, type=Requirement) == read_requirement(given)
+
+
+@pytest.mark.parametrize(
+    ("listed", "lacking"),
+    [
+        ("0,1", None),
+        ("1", "needs 2 GPUs, has RTX 4060 Ti"),
+        (
+            "",
+            "needs 2 GPUs, has none (only the display GPU intel GPU 0x46a6; "
+            "CUDA_VISIBLE_DEVICES= hides 3 GPUs)",
+        ),
+    ],
+)
+def test_what_is_hidden_meets_no_requirement(
+    listed: str, lacking: str | None, tmp_path: Path
+) -> None:
+    cards = [msgspec.structs.replace(gpu(), uuid=f"GPU-{each}") for each in range(3)]
+    here = laptop(tmp_path, *cards)
+    assert unmet(Requirement(gpus=2), in_sight(here, {"CUDA_VISIBLE_DEVICES": listed})) == lacking
+    assert in_sight(here, {}) is here
