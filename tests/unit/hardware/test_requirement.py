@@ -188,8 +188,10 @@ def test_marker_keywords_become_a_requirement() -> None:
         ("1", "needs 2 GPUs, has RTX 4060 Ti"),
         (
             "",
-            "needs 2 GPUs, has none (only the display GPU intel GPU 0x46a6; "
-            "CUDA_VISIBLE_DEVICES= hides 3 GPUs)",
+            (
+                "needs 2 GPUs, has none (only the display GPU intel GPU 0x46a6; "
+                "CUDA_VISIBLE_DEVICES= hides 3 GPUs)"
+            ),
         ),
     ],
 )
