@@ -103,7 +103,7 @@ def _write_page(machines: Sequence[Machine], path: Path, url: str | None) -> Non
             write_html(machines, path, past)
     except OSError as error:
         raise Wrong(f"the page cannot be written: {error}", TOOL_FAILED) from error
-    say(f"written: {path}")
+    complain(f"written: {path}")  # what goes to stdout may be read by a program
 
 
 @contextmanager
