@@ -23,7 +23,7 @@ from pytest_llmperf.hardware.cpu import usable_cores
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.hardware.gpu_lease import GpuLeases
 from pytest_llmperf.hardware.requirement import Requirement, unmet
-from pytest_llmperf.hardware.visible import in_sight
+from pytest_llmperf.hardware.visible import in_sight, visible
 from pytest_llmperf.loader import Loader
 from pytest_llmperf.measure import Instruments, Measurement, Plan, Workload, measure
 from pytest_llmperf.measure.assessing import assess
@@ -106,8 +106,15 @@ class RunningTest:
     is_judged: bool = False
 
     def check_requirement(self, requirement: Requirement) -> None:
-        """Raises NotRequired when the machine, or what is installed on it, does not meet it."""
-        lacking = unmet(requirement, in_sight(self.session.hardware, os.environ))
+        """Raises NotRequired when the machine, or what is installed on it, does not meet it.
+
+        Raises PerfError where a GPU is asked for and ``CUDA_VISIBLE_DEVICES`` is wrong.
+        """
+        here = self.session.hardware
+        trouble = visible(here.gpus, os.environ).trouble if requirement.wants_gpu else None
+        if trouble is not None:
+            raise PerfError(trouble)
+        lacking = unmet(requirement, in_sight(here, os.environ))
         if lacking is None and requirement.backend is not None:
             try:
                 backend = find_backend(requirement.backend)

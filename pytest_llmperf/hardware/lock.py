@@ -7,6 +7,7 @@ is why this is not filelock, which keeps its descriptor to itself.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -55,7 +56,7 @@ class Lock:
             import fcntl
         except ImportError:
             raise NoLocks("Windows has no locks that a child inherits: use WSL") from None
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = _open(self.path)
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -67,7 +68,8 @@ class Lock:
         self.descriptor = descriptor
         _forkable.add(descriptor)
         if not shared:
-            _write(descriptor, msgspec.json.encode(Taking.now()))
+            with contextlib.suppress(OSError):  # a full disk; the note is not the lock
+                _write(descriptor, msgspec.json.encode(Taking.now()))
         return True
 
     def leave(self) -> None:
@@ -100,9 +102,19 @@ def uptime_s() -> float | None:
     return None if clock is None else time.clock_gettime(clock)
 
 
+def _open(path: Path) -> int:
+    """Another user's lock file can be locked, too, but takes no note. Raises OSError."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except PermissionError:
+        if not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY)
+
+
 def _write(descriptor: int, text: bytes) -> None:
+    os.ftruncate(descriptor, 0)  # first: half a note must not stand for the one before
     os.pwrite(descriptor, text, 0)
-    os.ftruncate(descriptor, len(text))
 
 
 def _forget() -> None:

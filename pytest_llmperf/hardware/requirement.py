@@ -45,6 +45,11 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True):
     device: str | None = None
     """Board, by its first words: ``jetson`` and ``jetson-orin`` match ``jetson-orin-nano``."""
 
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether anything is asked of a GPU."""
+        return bool(self.gpu or self.gpus or self.compute_capability or self.vram_gb)
+
     def __post_init__(self) -> None:
         if self.gpus is not None and self.gpus < 1:
             raise BadRequirement(f"gpus={self.gpus}: must be at least 1")
@@ -117,8 +122,7 @@ def _unmet(requirement: Requirement, hardware: Hardware) -> Iterator[str]:
 def _gpu_trouble(requirement: Requirement, hardware: Hardware) -> str | None:
     """Why too few GPUs meet all that is required of one GPU."""
     capability, vram_gb = requirement.compute_capability, requirement.vram_gb
-    asks = requirement.gpu or requirement.gpus or capability or vram_gb
-    if not asks:
+    if not requirement.wants_gpu:
         return None
     count = requirement.gpus or 1
     good: Sequence[Accelerator] = hardware.gpus

@@ -83,6 +83,8 @@ class WorkerPool:
         self._count = 0
         self._models: dict[str, LoadedModel] = {}
         self._used: set[str] = set()
+        self._has_undead = False
+        """Whether an engine of this pool may still hold what it had."""
         self.bad_exits: list[str] = []
         """What went wrong when nothing was asked; told at the end of the run."""
 
@@ -103,6 +105,8 @@ class WorkerPool:
             self.end_workers()
         elif not self.has(loading):
             self.make_room(loading.key)
+            if not self._models and not self._used:
+                self._leave_gpus()  # the test before may have held more than this one needs
         try:
             kept = self.has(loading)
             seat = self._models[loading.key].seat if kept else self._take_gpus(loading, tick)
@@ -148,11 +152,12 @@ class WorkerPool:
     def end_test(self, *, keep: bool = True) -> None:
         """Keep only the worker used last, and none that read: the next test may ask for it.
 
-        ``keep``: whether there is a next one that may.
+        ``keep``: whether there is a next one that may; if not, no GPU is held for it.
         """
-        last = list(self._models)[-1:] if keep else []
+        last = list(self._models)[-1:]
         for key, model in list(self._models.items()):
-            if key not in last or model.has_read:
+            is_waited_for = model.seat is not None and not keep
+            if key not in last or model.has_read or is_waited_for:
                 self._drop(key)
         self._used.clear()
         self._leave_gpus()
@@ -181,8 +186,9 @@ class WorkerPool:
             worker.kill()
             self._leave_gpus()
             raise
-        model.idle = idle
-        model.seat = None if model.engine.device == "cpu" else seat
+        on_cpu = model.engine.device == "cpu"
+        model.idle = None if on_cpu else idle
+        model.seat = None if on_cpu else seat
         self._models[loading.key] = model
         self._used.add(loading.key)
         if model.seat is None:
@@ -196,9 +202,13 @@ class WorkerPool:
         return self._gpus.take(loading.options.gpus(), on_wait, alone=not self._models)
 
     def _leave_gpus(self) -> None:
-        """Unless a worker computes on them. One that does not has inherited them all the same."""
+        """Unless a worker computes on them. One that does not has inherited them all the same.
+
+        What an engine that did not die inherited stays taken.
+        """
         if self._gpus is not None and all(each.seat is None for each in self._models.values()):
-            self._gpus.free() if self._models else self._gpus.leave()
+            may_free = self._models and not self._has_undead
+            self._gpus.free() if may_free else self._gpus.leave()
 
     def _drop(self, key: str) -> None:
         model = self._models.pop(key)
@@ -208,6 +218,7 @@ class WorkerPool:
             exit_code = worker.close()
         except Undead as error:
             self.bad_exits.append(f"{worker.backend} worker: {error}; log: {worker.log}")
+            self._has_undead = True
             return
         if not already_reported and exit_code != 0:
             self.bad_exits.append(

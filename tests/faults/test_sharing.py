@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pytest_llmperf.child import Undead
 from pytest_llmperf.hardware.detect import detect
 from pytest_llmperf.hardware.facts import Accelerator
 from pytest_llmperf.hardware.gpu_lease import GpuLeases
@@ -144,6 +145,42 @@ def test_a_gpu_is_held_from_load_to_exit(gpu_pool: WorkerPool, tmp_path: Path) -
     gpu_pool.end_test()
     assert free(tmp_path) == []
     gpu_pool.end_test(keep=False)
+    assert free(tmp_path) == ["a"]
+
+
+def test_a_worker_on_the_cpu_is_kept_for_a_later_test(pool: WorkerPool) -> None:
+    """Nobody waits for it, whatever runs between."""
+    model = pool.load(loading("fake"))
+    pool.end_test(keep=False)
+    assert pool.load(loading("fake")) is model
+
+
+def test_a_test_holds_no_gpus_of_the_test_before(gpu_pool: WorkerPool, tmp_path: Path) -> None:
+    wide, narrow = loading("fake", gpu_count=None), loading("fake", gpu_count=1)
+    with gpu_pool.turn_to_load(wide):
+        gpu_pool.load(wide)
+    gpu_pool.end_test()
+    assert free(tmp_path) == []
+    with gpu_pool.turn_to_load(narrow):
+        gpu_pool.load(narrow)
+    assert free(tmp_path) == ["b"]
+
+
+def test_what_an_engine_that_will_not_die_inherited_stays_taken(
+    gpu_pool: WorkerPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_gpu = gpu_pool.load(loading("fake", gpu_count=1))
+    gpu_pool.load(loading("fake"))
+    close = on_gpu.worker.close
+
+    def refuse() -> int:
+        raise Undead("still there")
+
+    monkeypatch.setattr(on_gpu.worker, "close", refuse)
+    gpu_pool.give_up(on_gpu.loading)
+    gpu_pool.end_test()
+    assert free(tmp_path) == []
+    close()
     assert free(tmp_path) == ["a"]
 
 

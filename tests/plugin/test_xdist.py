@@ -122,6 +122,16 @@ def test_a_wrong_list_of_gpus_fails_the_test_in_words(
     assert "Traceback" not in run.stdout.str()
 
 
+def test_a_wrong_list_of_gpus_skips_nothing_that_requires_one(
+    machine: Machine, llmperf: Run
+) -> None:
+    machine(CUDA_VISIBLE_DEVICES="7")
+    required = "import pytest\npytestmark = pytest.mark.requires(gpu=True)\n"
+    run = llmperf(required + ONE_GPU.format(tests=1, count=1), apart=True)
+    run.assert_outcomes(errors=1)
+    run.stdout.fnmatch_lines(["*CUDA_VISIBLE_DEVICES=7: there is no GPU number 7*"])
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_lease_folder_that_cannot_be_written_fails_the_test_in_words(
     count: int, machine: Machine, llmperf: Run, pytester: pytest.Pytester

@@ -256,6 +256,47 @@ def test_a_disk_that_takes_no_lock_is_named_with_a_remedy(
     assert str(tmp_path) in str(caught.value)
 
 
+def test_a_full_disk_takes_no_note_and_no_lock_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pytest_llmperf.hardware.lock.os.pwrite", refuse)
+    mine = leases(tmp_path)
+    for _ in range(2):
+        assert mine.take(1) is not None
+        assert not is_free(tmp_path, "GPU-a")
+        (path,) = tmp_path.glob("gpu-*.lock")
+        assert lock.last_taking(path) is None
+        mine.leave()
+        assert is_free(tmp_path, "GPU-a")
+
+
+def test_another_users_lock_file_can_be_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = os.open
+
+    def reads_only(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return really(path, flags, mode)
+
+    path = tmp_path / "gpu-a.lock"
+    path.write_text("theirs")
+    monkeypatch.setattr("pytest_llmperf.hardware.lock.os.open", reads_only)
+    mine, other = lock.Lock(path), lock.Lock(path)
+    assert mine.take()
+    assert not other.take()
+    mine.leave()
+    assert other.take()
+    other.leave()
+    assert path.read_text() == "theirs"
+    with pytest.raises(PermissionError):
+        lock.Lock(tmp_path / "missing.lock").take()
+
+
 def test_a_lock_tells_who_took_it(tmp_path: Path) -> None:
     mine = leases(tmp_path)
     mine.take(1)
