@@ -9,6 +9,6 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def no_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a job of GitHub Actions, runs that a test starts would write to that job's page."""
-    for name in [each for each in os.environ if each.startswith("GITHUB_")]:
+    """Runs that a test starts are of no job of GitHub Actions, and no worker of pytest-xdist."""
+    for name in [each for each in os.environ if each.startswith(("GITHUB_", "PYTEST_XDIST_"))]:
         monkeypatch.delenv(name)
