@@ -82,7 +82,7 @@ def test_an_anchor_is_the_same_in_every_page(page: Page, results: dict[str, RunR
 def test_a_run_without_anything_is_a_page(results: dict[str, RunResult]) -> None:
     empty = msgspec.structs.replace(results["here.json"], tests=[], suite_shifts=[], notes=[])
     page = page_of(merge({"a": empty}))
-    assert page.overview.headline == "green"
+    assert page.overview.headline == "nothing measured"
     assert "Red, and why" not in render(page)
 
 
