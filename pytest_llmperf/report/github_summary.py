@@ -16,7 +16,7 @@ from pytest_llmperf.report import words
 from pytest_llmperf.report.closing import suite_text, without_baseline
 from pytest_llmperf.report.comparison import comparison_line
 from pytest_llmperf.report.markdown import escaped, table
-from pytest_llmperf.report.merged import Machine
+from pytest_llmperf.report.merged import Machine, color
 from pytest_llmperf.report.result import JudgedMeasurement, JudgedTest, valid_pairs
 
 MOST_BYTES = 1 << 20
@@ -44,10 +44,7 @@ def summary(machines: Sequence[Machine], room_bytes: int = MOST_BYTES) -> str:
 
 
 def headline(machines: Sequence[Machine]) -> str:
-    """``2 of 14 tests red: 1 over budget, 1 regressed, 12 passed``.
-
-    Green is only what was found to be good.
-    """
+    """``2 of 14 tests red: 1 over budget, 1 regressed, 12 passed``."""
     tests = [test for machine in machines for test in machine.tests]
     red = sum(len(machine.red) for machine in machines)
     verdicts = sum((machine.verdicts for machine in machines), Counter[Verdict]())
@@ -64,13 +61,7 @@ def headline(machines: Sequence[Machine]) -> str:
 def _color(machines: Sequence[Machine], red: int, tests: int) -> str:
     if red:
         return f"{red} of {tests} test{'' if tests == 1 else 's'} red"
-    if any(machine.red_suites for machine in machines):
-        return "red"
-    verdicts = {verdict for machine in machines for verdict in machine.verdicts}
-    if verdicts & {Verdict.PASSED, Verdict.IMPROVED}:
-        return "green"
-    is_open = any(machine.has_measured for machine in machines)
-    return "undecided" if is_open else "nothing measured"
+    return color(machines)
 
 
 def _machine(machine: Machine) -> list[str]:

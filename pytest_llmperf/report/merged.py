@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,15 @@ from pytest_llmperf.gate.suite import SuiteShift
 from pytest_llmperf.gate.verdict import Verdict, worst
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.report.result import JudgedTest, RunResult
+
+
+class Color(enum.StrEnum):
+    """What a run came to as a whole. Green is only what was found to be good."""
+
+    RED = "red"
+    GREEN = "green"
+    UNDECIDED = "undecided"
+    NOTHING_MEASURED = "nothing measured"
 
 
 class Overlap(Exception):
@@ -76,6 +86,17 @@ def merge(results: Mapping[str, RunResult]) -> list[Machine]:
     for name, result in results.items():
         groups.setdefault(result.hardware.fingerprint, {})[name] = result
     return [_machine(group) for group in groups.values()]
+
+
+def color(machines: Sequence[Machine]) -> Color:
+    """Red by a test or by all tests of a machine together."""
+    if any(each.red or each.red_suites for each in machines):
+        return Color.RED
+    verdicts = {verdict for each in machines for verdict in each.verdicts}
+    if verdicts & {Verdict.PASSED, Verdict.IMPROVED}:
+        return Color.GREEN
+    is_open = any(each.has_measured for each in machines)
+    return Color.UNDECIDED if is_open else Color.NOTHING_MEASURED
 
 
 def outcome(machines: Sequence[Machine]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.report.html.model import Chip
-from pytest_llmperf.report.merged import Machine
+from pytest_llmperf.report.merged import Color, Machine
 from pytest_llmperf.report.result import JudgedTest
 
 _OF_VERDICT = {
@@ -20,6 +20,12 @@ _FAILED = Chip("FAILED", "✕", "bad")
 _ERROR = Chip("ERROR", "✕", "bad")
 _SKIPPED = Chip("SKIPPED", "–", "none")
 _UNJUDGED = Chip("UNJUDGED", "·", "none")
+_OF_RUN = {
+    Color.RED: Chip("RED", "✕", "bad"),
+    Color.GREEN: Chip("GREEN", "✓", "good"),
+    Color.UNDECIDED: Chip("UNDECIDED", "?", "open"),
+    Color.NOTHING_MEASURED: Chip("NOTHING MEASURED", "–", "none"),
+}
 ORDER = (_ERROR, _FAILED, *_OF_VERDICT.values(), _UNJUDGED, _SKIPPED)
 """The worst first."""
 
@@ -43,6 +49,6 @@ def rank(chip: Chip) -> int:
     return len(ORDER) - ORDER.index(chip)
 
 
-def of_run(*, red: bool) -> Chip:
+def of_run(color: Color) -> Chip:
     """The whole run."""
-    return Chip("RED", "✕", "bad") if red else Chip("GREEN", "✓", "good")
+    return _OF_RUN[color]

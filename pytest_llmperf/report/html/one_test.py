@@ -69,7 +69,7 @@ def told(test: JudgedTest, machine: Machine, number: int, past: Past) -> Test:
         facts=tuple(_facts(test)),
         measured=tuple(_measured(test, each, past) for each in test.measurements),
         compared=tuple(_compared(each) for each in test.comparisons),
-        opens_in_print=chip.tone == "bad",
+        opens_in_print=test in machine.red,
     )
 
 

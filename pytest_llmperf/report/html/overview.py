@@ -24,7 +24,7 @@ from pytest_llmperf.report.html.model import (
 from pytest_llmperf.report.html.model import Machine as MachineView
 from pytest_llmperf.report.html.one_test import link, pairs_of
 from pytest_llmperf.report.html.saying import change_of, name_of, table, value_of
-from pytest_llmperf.report.merged import Machine
+from pytest_llmperf.report.merged import Machine, color
 from pytest_llmperf.report.result import JudgedTest
 
 _CHANGED = (Verdict.REGRESSED, Verdict.INCONCLUSIVE, Verdict.IMPROVED)
@@ -38,7 +38,7 @@ def overview(machines: Sequence[Machine]) -> Overview:
     changed = _find_changed(machines)
     counts = Counter(chips.of_test(test, each) for each in machines for test in each.tests)
     return Overview(
-        chip=chips.of_run(red=any(each.red for each in machines)),
+        chip=chips.of_run(color(machines)),
         headline=headline(machines),
         counts=tuple(Count(chip, counts[chip]) for chip in chips.ORDER if counts[chip]),
         red=_red(machines),

@@ -10,6 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pytest_llmperf.gate.suite import SuiteShift
+from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.report.html import writing
 from pytest_llmperf.report.html.model import Page, Table
 from pytest_llmperf.report.html.writing import as_json, page_of, render, write_html
@@ -83,7 +85,42 @@ def test_a_run_without_anything_is_a_page(results: dict[str, RunResult]) -> None
     empty = msgspec.structs.replace(results["here.json"], tests=[], suite_shifts=[], notes=[])
     page = page_of(merge({"a": empty}))
     assert page.overview.headline == "nothing measured"
+    assert (page.overview.chip.word, page.overview.chip.tone) == ("NOTHING MEASURED", "none")
+    assert page.title == "– llmperf: nothing measured"
     assert "Red, and why" not in render(page)
+
+
+def test_a_run_is_red_by_all_tests_together_alone(results: dict[str, RunResult]) -> None:
+    passed = only(results["here.json"], Verdict.PASSED)
+    assert page_of(merge({"a": passed})).overview.chip.word == "GREEN"
+    shift = SuiteShift(verdict=Verdict.REGRESSED, effect=-0.04, needed=-0.01, pairs=9)
+    page = page_of(merge({"a": msgspec.structs.replace(passed, suite_shifts=[shift])}))
+    assert (page.overview.chip.word, page.overview.chip.tone) == ("RED", "bad")
+    assert page.title.startswith("✕ llmperf: red: ")
+
+
+@pytest.mark.parametrize("verdict", [Verdict.NO_BASELINE, Verdict.INCONCLUSIVE])
+def test_a_run_that_found_nothing_good_is_not_green(
+    results: dict[str, RunResult], verdict: Verdict
+) -> None:
+    page = page_of(merge({"a": only(results["here.json"], verdict)}))
+    assert (page.overview.chip.word, page.overview.chip.tone) == ("UNDECIDED", "open")
+    assert page.title.startswith("? llmperf: undecided: ")
+
+
+def only(result: RunResult, verdict: Verdict) -> RunResult:
+    """Its tests of one verdict."""
+    tests = [each for each in result.tests if each.verdict is verdict]
+    assert tests
+    return msgspec.structs.replace(result, tests=tests, suite_shifts=[])
+
+
+def test_red_tests_are_open_on_paper_by_strictness_too(results: dict[str, RunResult]) -> None:
+    result = only(results["here.json"], Verdict.NO_BASELINE)
+    failed = [msgspec.structs.replace(each, outcome="failed") for each in result.tests]
+    strict = msgspec.structs.replace(result, tests=failed, strict=True)
+    assert all(each.opens_in_print for each in page_of(merge({"a": strict})).tests)
+    assert not any(each.opens_in_print for each in page_of(merge({"a": result})).tests)
 
 
 class _Scripts(HTMLParser):
