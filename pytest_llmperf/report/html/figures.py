@@ -222,7 +222,7 @@ _CHANGES = _layers(
         "changes",
         {"type": "point", "filled": True, "size": 70, "color": _colour("ink"), "opacity": 1},
         y=_name("name"),
-        x=_x("effect"),
+        x=_x("change"),
         shape={
             "field": "verdict", "type": "nominal", "title": None, "sort": None,
             "scale": {

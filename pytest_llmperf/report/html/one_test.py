@@ -24,7 +24,15 @@ from pytest_llmperf.report.html.model import (
     Table,
     Test,
 )
-from pytest_llmperf.report.html.saying import change_of, name_of, table, value_of, who_of
+from pytest_llmperf.report.html.saying import (
+    change_of,
+    in_value,
+    interval_of,
+    name_of,
+    table,
+    value_of,
+    who_of,
+)
 from pytest_llmperf.report.html.sessions import Past, series
 from pytest_llmperf.report.merged import Machine
 from pytest_llmperf.report.page import condition_rows
@@ -138,10 +146,17 @@ def _measured(test: JudgedTest, judged: JudgedMeasurement, past: Past) -> Measur
 
 def _figures(judged: JudgedMeasurement, past: Past) -> Iterator[Figure]:
     seen = judged.measurement
-    yield from (each for pair in judged.pairs if (each := series(pair, past(pair))))
+    yield from _series(judged, past)
     yield from one_measurement.samples([seen, *judged.second_look])
     for draw in (one_measurement.latency, one_measurement.memory, one_measurement.roofline):
         figure = draw(seen)
+        if figure is not None:
+            yield figure
+
+
+def _series(judged: JudgedMeasurement, past: Past) -> Iterator[Figure]:
+    for pair in judged.pairs:
+        figure = series(pair, past(pair, judged.measurement.metrics[pair.key.metric].median))
         if figure is not None:
             yield figure
 
@@ -185,9 +200,12 @@ def _against(pair: PairResult) -> str:
     if pair.normal is None or seen.effect is None:
         return f"{symbol} {'; '.join(seen.reasons)}" if pair.is_gated else ""
     text = f"{symbol} {change_of(pair)} of {value_of(pair.key.metric, pair.normal)}"
-    if seen.low is not None and seen.high is not None:
-        text += f" ({words.change(seen.low)} to {words.change(seen.high)})"
-    return text if seen.mde is None else f"{text}, would find {words.change(-seen.mde)}"
+    between = interval_of(pair)
+    if between is not None:
+        text += f" ({words.change(between[0])} to {words.change(between[1])})"
+    if seen.mde is None:
+        return text
+    return f"{text}, would find {words.change(in_value(pair.key.metric, -seen.mde))}"
 
 
 def _conditions(seen: Measurement) -> Iterator[Fact]:

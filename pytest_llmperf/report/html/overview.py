@@ -23,7 +23,7 @@ from pytest_llmperf.report.html.model import (
 )
 from pytest_llmperf.report.html.model import Machine as MachineView
 from pytest_llmperf.report.html.one_test import link, pairs_of
-from pytest_llmperf.report.html.saying import change_of, name_of, table, value_of
+from pytest_llmperf.report.html.saying import change_of, interval_of, name_of, table, value_of
 from pytest_llmperf.report.merged import Machine, color
 from pytest_llmperf.report.result import JudgedTest
 
@@ -125,17 +125,24 @@ def _changed_figure(changed: Sequence[_Changed]) -> Figure | None:
         return None
     rows: Rows = []
     for number, (_, test, pair) in enumerate(shown, 1):
-        seen = pair.judgement
         label = f"{number} {name_of(test)[1][:60]} · {BY_NAME[pair.key.metric].label}"
-        text = "" if seen.effect is None else words.change(seen.effect)
-        row: dict[str, object] = {"name": label, "verdict": pair.verdict.value, "text": text}
-        row["effect"] = seen.effect
-        row["low"] = seen.effect if seen.low is None else seen.low
-        row["high"] = seen.effect if seen.high is None else seen.high
-        rows.append(row)
+        low, high = interval_of(pair) or (pair.change, pair.change)
+        rows.append(
+            {
+                "name": label,
+                "verdict": pair.verdict.value,
+                "text": change_of(pair),
+                "change": pair.change,
+                "low": low,
+                "high": high,
+            }
+        )
     left = len(changed) - len(shown)
     more = f" The first {len(shown)} of {len(changed)}." if left else ""
-    told = f"Below zero is slower, or larger; bars are intervals of 95 %.{more} Numbers: the table."
+    told = (
+        "More tokens per second are a gain, more milliseconds or GiB a loss; bars are intervals "
+        f"of 95 %.{more} Numbers: the table."
+    )
     data: dict[str, Rows] = {"changes": rows, "zero": [{"at": 0}]}
     return Figure("change against the baseline", told, "changes", data)
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:  # it imports SQLAlchemy, which takes longer than the whole pa
 
 MOST = 50
 
-Past = Callable[[PairResult], list[Earlier]]
-"""What is known of a pair from before this run, oldest first."""
+Past = Callable[[PairResult, float], list[Earlier]]
+"""What is known of a pair from before this run, oldest first; by what its first look measured."""
 
 
-def kept(pair: PairResult) -> list[Earlier]:
+def kept(pair: PairResult, _: float) -> list[Earlier]:
     """What the result itself holds."""
     return pair.earlier[-MOST:]
 
@@ -38,19 +38,21 @@ def past_in(url: str | None) -> Iterator[Past]:
     from pytest_llmperf.history import History
 
     with History.open(url) as history:
-        yield lambda pair: kept(pair) or _remembered(history, pair)
+        yield lambda pair, median: kept(pair, median) or _remembered(history, pair, median)
 
 
-def _remembered(history: History, pair: PairResult) -> list[Earlier]:
-    """On this machine, in this configuration; the run that is shown is left out."""
+def _remembered(history: History, pair: PairResult, median: float) -> list[Earlier]:
+    """On this machine, in this configuration; the run that is shown is left out.
+
+    It is the latest that measured ``median``: what a process needs of RAM may never change.
+    """
     key = pair.key
     points = history.latest(f"{pair.module}::{key.test}", key.measure, key.metric, MOST + 1)
     alike = [
-        each
-        for each in points
-        if (each.fingerprint, each.config) == (pair.fingerprint, key.config)
-        and pair.value not in (each.median, *each.second_looks)
+        each for each in points if (each.fingerprint, each.config) == (pair.fingerprint, key.config)
     ]
+    this = next((each for each in alike if each.median == median), None)
+    alike = [each for each in alike if each is not this]
     return [
         Earlier(
             date=f"{each.started_at:%Y-%m-%dT%H:%M}",

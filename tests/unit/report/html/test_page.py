@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from pytest_llmperf.gate.suite import SuiteShift
-from pytest_llmperf.gate.verdict import Verdict
+from pytest_llmperf.gate.verdict import Judgement, Verdict
 from pytest_llmperf.report.html import writing
 from pytest_llmperf.report.html.model import Page, Table
 from pytest_llmperf.report.html.writing import as_json, page_of, render, write_html
@@ -106,6 +106,35 @@ def test_a_run_that_found_nothing_good_is_not_green(
     page = page_of(merge({"a": only(results["here.json"], verdict)}))
     assert (page.overview.chip.word, page.overview.chip.tone) == ("UNDECIDED", "open")
     assert page.title.startswith("? llmperf: undecided: ")
+
+
+def test_the_interval_of_a_time_is_one_of_times(results: dict[str, RunResult]) -> None:
+    """A first token after 115 instead of 100 ms: 15 % more, which is 13 % less speed."""
+    result = results["here.json"]
+    test = next(each for each in result.tests if each.verdict is Verdict.REGRESSED)
+    (judged,) = test.measurements
+    pair = msgspec.structs.replace(
+        judged.pairs[0],
+        key=msgspec.structs.replace(judged.pairs[0].key, metric="ttft"),
+        normal=100.0,
+        value=115.0,
+        judgement=Judgement(
+            verdict=Verdict.REGRESSED, effect=100 / 115 - 1, low=-0.17, high=-0.09, mde=0.05
+        ),
+    )
+    judged = msgspec.structs.replace(judged, pairs=[pair])
+    test = msgspec.structs.replace(test, measurements=[judged])
+    page = page_of(merge({"a": msgspec.structs.replace(result, tests=[test])}))
+    (row,) = (row for row in texts(page.tests[0].measured[0].metrics) if row[0] == "first token")
+    assert row[-1] == "▼ +15 % of 100 ms (+9.9 % to +20 %), would find +5.3 %"
+    assert texts(page.overview.changed)[0][-1] == "+15 %"
+    figure = page.overview.change_figure
+    assert figure is not None
+    (drawn,) = figure.data["changes"]
+    assert drawn["text"] == "+15 %"
+    assert [drawn[each] for each in ("low", "change", "high")] == pytest.approx(
+        [1 / 0.91 - 1, 0.15, 1 / 0.83 - 1]
+    )
 
 
 def only(result: RunResult, verdict: Verdict) -> RunResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import statistics
 from pathlib import Path
 
 import msgspec
@@ -89,7 +90,7 @@ def _session(
 
 def test_the_history_knows_a_pair_without_a_baseline(url: str) -> None:
     with past_in(url) as past:
-        found = past(DECODE)
+        found = past(DECODE, DECODE.value)
     assert [(each.date, each.value) for each in found] == [
         ("2026-11-01T12:00", 200.0),
         ("2026-11-04T12:00", 192.0),
@@ -97,16 +98,39 @@ def test_the_history_knows_a_pair_without_a_baseline(url: str) -> None:
     assert found[0].commit == "0123456789ab"
 
 
+def test_this_run_is_left_out_by_the_median_that_is_stored(tmp_path: Path) -> None:
+    samples = (180.0, 182.0, 186.0, 190.0)
+    middle = statistics.median(samples)
+    of_logs = math.exp(statistics.median(map(math.log, samples)))
+    assert of_logs != middle, "of an even number the two medians differ"
+    with History.open(f"sqlite:///{tmp_path / 'h.db'}") as history:
+        history.record(_session("one", NOON, "here", "fake", 200.0))
+        history.record(_session("this", NOON, "here", "fake", middle))
+    with past_in(f"sqlite:///{tmp_path / 'h.db'}") as past:
+        found = past(msgspec.structs.replace(DECODE, value=of_logs), middle)
+    assert [each.value for each in found] == [200.0]
+
+
+def test_of_sessions_that_measured_the_same_only_this_one_is_left_out(tmp_path: Path) -> None:
+    with History.open(f"sqlite:///{tmp_path / 'h.db'}") as history:
+        for day in range(3):
+            at = NOON + datetime.timedelta(days=day)
+            history.record(_session(f"day {day}", at, "here", "fake", 1.25))
+    with past_in(f"sqlite:///{tmp_path / 'h.db'}") as past:
+        found = past(DECODE, 1.25)
+    assert [each.date for each in found] == ["2026-11-01T12:00", "2026-11-02T12:00"]
+
+
 def test_what_the_result_holds_goes_before_the_history(url: str) -> None:
     with past_in(url) as past:
-        assert past(with_past(*TWO)) == TWO
-    assert kept(with_past(*TWO)) == TWO
+        assert past(with_past(*TWO), 184) == TWO
+    assert kept(with_past(*TWO), 184) == TWO
 
 
 def test_a_history_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "no.db").write_text("no database")
     with pytest.raises(HistoryError), past_in(f"sqlite:///{tmp_path / 'no.db'}") as past:
-        past(DECODE)
+        past(DECODE, 184)
 
 
 def test_the_diamond_is_what_was_judged() -> None:
