@@ -147,7 +147,7 @@ def judge(
     probed = all(look.log_probe is not None for look in cores.looks)
     use_probe = probed and not is_blurred(cores.looks)
     noise = estimate(cores.history, cohort, use_probe=use_probe, is_calm=is_calm)
-    told = _Told(noise, cores, _tolerance(tolerance, sessions), cohort)
+    told = _Told(noise, cores, tolerated(tolerance, sessions), cohort)
     if first.guard:
         return told.judgement(Verdict.INCONCLUSIVE, Cause.MACHINE_CHANGED, *first.guard)
     if not fresh:
@@ -291,7 +291,8 @@ def _with_excess(
     return math.sqrt(before + added), freedom
 
 
-def _tolerance(tolerance: float, sessions: int) -> float:
+def tolerated(tolerance: float, sessions: int) -> float:
+    """The share that a baseline of so many sessions tolerates of speeds; ``tolerance``: asked."""
     return max(tolerance, next((least for below, least in _YOUNG if sessions < below), 0.0))
 
 

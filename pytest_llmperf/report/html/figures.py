@@ -101,21 +101,27 @@ _DAYS = {
 }  # fmt: skip
 _SESSIONS = _layers(
     _layer(
-        "band",
-        {"type": "rect", "color": _colour("accent"), "opacity": 0.13},
-        y=_x("low", scale=_NOT_FROM_0),
-        y2={"field": "high"},
-    ),
-    _layer(
-        "band",
-        {"type": "rule", "color": _colour("accent"), "strokeDash": [5, 3]},
-        y=_x("normal", scale=_NOT_FROM_0),
-    ),
-    _layer(
         "past",
         {"type": "line", "color": _colour("edge"), "strokeWidth": 1},
         x=_DAYS,
         y=_x("value", scale=_NOT_FROM_0),
+    ),
+    _layer("starts", {"type": "rule", "color": _colour("edge"), "strokeDash": [2, 2]}, x=_DAYS),
+    _layer(
+        "band",
+        {"type": "area", "color": _colour("accent"), "opacity": 0.13},
+        x=_DAYS,
+        y=_x("low", scale=_NOT_FROM_0),
+        y2={"field": "high"},
+    ),
+    *(
+        _layer(
+            "band",
+            {"type": "line", "color": _colour("accent"), "strokeWidth": 1, "strokeDash": dash},
+            x=_DAYS,
+            y=_x(field, scale=_NOT_FROM_0),
+        )
+        for field, dash in (("low", [1, 0]), ("normal", [5, 3]), ("high", [1, 0]))
     ),
     _layer(
         "past",

@@ -100,7 +100,7 @@ def memory(seen: Measurement) -> Figure | None:
     unit, size = ("GiB", _GIB) if in_gib else ("MiB", _MIB)
     bars: Rows = []
     for name, each in found:
-        least = each.bytes if each.kind == "exact" else each.low_bytes or 0
+        least = _least(each)
         bars.append(
             {
                 "name": name,
@@ -110,9 +110,19 @@ def memory(seen: Measurement) -> Figure | None:
             }
         )
     told = "; ".join(f"{name} {bar['text']}" for (name, _), bar in zip(found, bars, strict=True))
-    open_ended = any(each.kind != "exact" for _, each in found)
-    more = " Dashed: what a bound leaves open." if open_ended else ""
+    kinds = {each.kind for _, each in found}
+    is_dashed = any(bar["sure"] != bar["most"] for bar in bars)
+    more = " Dashed: what a bound leaves open." if is_dashed else ""
+    more += " Sampled: it may have been more." if "sampled" in kinds else ""
     return Figure(f"memory by phase, {unit}", f"{told}.{more}", "memory", {"bars": bars})
+
+
+def _least(figure: ByteFigure) -> int:
+    """What is sure. The truth is not above a bound; there may be more than what was sampled."""
+    if figure.kind == "exact":
+        return figure.bytes
+    unknown = figure.bytes if figure.kind == "sampled" else 0
+    return unknown if figure.low_bytes is None else figure.low_bytes
 
 
 def _figures(seen: Measurement) -> Iterator[tuple[str, ByteFigure]]:

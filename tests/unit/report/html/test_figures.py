@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import vl_convert
 
+from pytest_llmperf.measure import ByteFigure
 from pytest_llmperf.report.html import figures, one_measurement
 from pytest_llmperf.report.html.model import Figure
 from pytest_llmperf.report.html.writing import page_of
@@ -88,6 +89,23 @@ def test_a_bound_is_drawn_from_what_is_sure_to_what_may_be() -> None:
     assert private["most"] == SEEN.memory.anon.bytes / unit
     assert private["sure"] == (SEEN.memory.anon.low_bytes or 0) / unit
     assert "Dashed: what a bound leaves open." in figure.told
+
+
+def test_what_was_sampled_is_no_upper_bound() -> None:
+    assert SEEN.memory is not None
+    sampled = ByteFigure(bytes=2**30, kind="sampled", how="every 10 ms")
+    between = ByteFigure(bytes=2**30, kind="sampled", how="difference", low_bytes=2**29)
+    memory = msgspec.structs.replace(SEEN.memory, peak=sampled, anon=between)
+    figure = one_measurement.memory(msgspec.structs.replace(SEEN, memory=memory))
+    assert figure is not None
+    sure = {row["name"]: (row["sure"], row["most"]) for row in figure.data["bars"]}
+    assert sure["peak"] == (1, 1)
+    assert sure["private"] == (0.5, 1)
+    assert figure.told.endswith(" Sampled: it may have been more.")
+    alone = msgspec.structs.replace(memory, anon=None)
+    figure = one_measurement.memory(msgspec.structs.replace(SEEN, memory=alone))
+    assert figure is not None
+    assert "Dashed" not in figure.told
 
 
 def test_the_roofline_says_what_was_reached_of_what() -> None:

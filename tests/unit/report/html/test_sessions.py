@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from pytest_llmperf.gate.pair import Earlier, PairResult
+from pytest_llmperf.gate.verdict import Judgement, Verdict
 from pytest_llmperf.history import History, HistoryError, Invocation, SessionRecord, Value
 from pytest_llmperf.report.html.sessions import kept, past_in, series
 from tests.unit.report.test_failure import DECODE
@@ -27,24 +28,64 @@ def with_past(*earlier: Earlier) -> PairResult:
 
 
 def test_a_series_has_every_session_the_band_and_this_run() -> None:
-    figure = series(with_past(*TWO), TWO)
+    figure = series(OLD, TWO)
     assert figure is not None
     assert figure.title == "decode, tok/s over 3 sessions"
     assert [row["value"] for row in figure.data["past"]] == [200.0, 192.0]
     assert [row["commit"] for row in figure.data["past"]] == ["abc", "–"]
-    (band,) = figure.data["band"]
-    assert band == {"low": pytest.approx(190.12), "high": pytest.approx(201.88), "normal": 196}
+    assert figure.data["starts"] == []
+    assert [row["at"] for row in figure.data["band"]] == ["2026-11-01T12:00 #1", "this run"]
+    assert ends(OLD) == pytest.approx((196 * 0.97, 196 / 0.97))
     assert figure.told == (
-        "2 earlier since 2026-11-01: 192 tok/s to 200 tok/s; this run (diamond): 184 tok/s. "
-        "Band: 190 tok/s to 202 tok/s around the baseline's normal of 196 tok/s."
+        "2 kept, the oldest of 2026-11-01: 192 tok/s to 200 tok/s; this run (diamond): 184 tok/s. "
+        "Band: 190 tok/s to 202 tok/s, the tolerance of 3 % around 196 tok/s, the normal for "
+        "today's machine. It is not the verdict, which has to be sure, too."
     )
 
 
-def test_without_a_past_there_is_no_series_and_without_a_normal_no_band() -> None:
-    assert series(DECODE, []) is None
-    figure = series(msgspec.structs.replace(DECODE, normal=None), TWO)
+@pytest.mark.parametrize(("sessions", "tolerance"), [(4, 0.10), (5, 0.05), (9, 0.05), (10, 0.03)])
+def test_the_band_is_what_the_gate_tolerates_of_a_baseline_so_young(
+    sessions: int, tolerance: float
+) -> None:
+    young = after(sessions)
+    assert ends(young) == pytest.approx((196 * (1 - tolerance), 196 / (1 - tolerance)))
+    ram = msgspec.structs.replace(young, key=msgspec.structs.replace(young.key, metric="ram"))
+    assert ends(ram) == pytest.approx((196 * 0.97, 196 / 0.97)), "memory is counted, not timed"
+
+
+def after(sessions: int) -> PairResult:
+    judgement = msgspec.structs.replace(DECODE.judgement, sessions=sessions)
+    return msgspec.structs.replace(DECODE, judgement=judgement)
+
+
+OLD = after(10)
+
+
+def ends(pair: PairResult) -> tuple[object, object]:
+    figure = series(pair, TWO)
     assert figure is not None
-    assert figure.data["band"] == []
+    assert len({(row["low"], row["high"]) for row in figure.data["band"]}) == 1
+    return figure.data["band"][0]["low"], figure.data["band"][0]["high"]
+
+
+def test_the_band_reaches_back_to_where_its_normal_was_accepted() -> None:
+    third = Earlier(date="2026-11-03T12:00", value=180.0, epoch=1)
+    fourth = Earlier(date="2026-11-04T12:00", value=181.0, epoch=1)
+    figure = series(OLD, [*TWO, third, fourth])
+    assert figure is not None
+    assert [row["at"] for row in figure.data["starts"]] == ["2026-11-03T12:00 #3"]
+    assert [row["at"] for row in figure.data["band"]] == ["2026-11-03T12:00 #3", "this run"]
+    assert "Upright lines: a new normal was accepted." in figure.told
+
+
+def test_without_a_past_there_is_no_series_and_without_a_gate_no_band() -> None:
+    assert series(DECODE, []) is None
+    judgement = Judgement(verdict=Verdict.NO_BASELINE, sessions=2)
+    for changes in ({"normal": None}, {"is_gated": False}, {"judgement": judgement}):
+        figure = series(msgspec.structs.replace(DECODE, **changes), TWO)
+        assert figure is not None
+        assert figure.data["band"] == []
+        assert "Band" not in figure.told
 
 
 @pytest.fixture
