@@ -118,12 +118,11 @@ def _why(test: JudgedTest, judged: JudgedMeasurement) -> str:
 
 def _number(judged: JudgedMeasurement, name: str) -> str:
     """The value, and its change against the baseline where there is one."""
-    quantity = judged.measurement.metrics.get(name)
-    if quantity is None:
+    value = judged.value(name)
+    if value is None:
         return "–"
     gated = [pair for pair in judged.pairs if pair.key.metric == name and pair.is_gated]
-    values = [pair.value for pair in gated if len(pair.looks) > 1]
-    text = words.number(values[0] if values else quantity.median)
+    text = words.number(value)
     changes = [words.change(pair.change) for pair in gated if pair.change is not None]
     return f"{text} ({changes[0]})" if changes else text
 

@@ -52,6 +52,16 @@ class JudgedMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     """Each metric that is compared with earlier sessions."""
     reasons: list[str]
 
+    def value(self, metric: str) -> float | None:
+        """What was judged: of several processes theirs together, else the first one's median."""
+        of_all = (
+            pair.value
+            for pair in self.pairs
+            if pair.key.metric == metric and pair.is_gated and len(pair.looks) > 1
+        )
+        quantity = self.measurement.metrics.get(metric)
+        return next(of_all, None if quantity is None else quantity.median)
+
 
 class RatioCheck(msgspec.Struct, frozen=True, kw_only=True):
     """One limit on the ratio of two arms."""

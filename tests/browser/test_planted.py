@@ -56,6 +56,9 @@ def test_a_planted_script_never_runs(
     point = page.locator("[aria-roledescription=point]").first
     point.scroll_into_view_if_needed()
     point.hover(force=True)
+    page.wait_for_selector("#vg-tooltip-element.visible")
+    told = page.locator("#vg-tooltip-element").evaluate("e => e.textContent")
+    assert planted[:20].split(maxsplit=1)[0] in told, "a tooltip tells it"
     assert page.evaluate("window.planted") is None
     assert page.locator("img").count() == 0
     assert page.locator("details.test").count() == 18

@@ -44,8 +44,7 @@ from pytest_llmperf.report.result import (
 )
 
 HEADLINES = ("decode_tps", "prefill_tps", "ttft", "ram")
-"""Shown in each test's line; of a queue its own speed in the place of decode."""
-_INSTEAD = {"decode_tps": "queue_tps", "ram": "vram"}
+"""Shown in each test's line."""
 
 
 def anchor_of(test: JudgedTest, machine: Machine) -> str:
@@ -93,14 +92,10 @@ def _who(test: JudgedTest) -> str:
 def _headlines(test: JudgedTest) -> Iterator[Headline]:
     """Of the first measurement, and the largest loss of all pairs."""
     first = test.measurements[0] if test.measurements else None
-    metrics = {} if first is None else first.measurement.metrics
     for name in HEADLINES:
-        other = _INSTEAD.get(name)
-        shown = name if name in metrics or other not in metrics else other
-        assert shown is not None
-        quantity = metrics.get(shown)
-        text = "–" if quantity is None else value_of(shown, quantity.median)
-        value = None if quantity is None else quantity.median
+        shown = name if first is None else _shown(first, name)
+        value = None if first is None else first.value(shown)
+        text = "–" if value is None else value_of(shown, value)
         yield Headline(BY_NAME[shown].label, text, value)
     compared = [
         pair
@@ -114,6 +109,14 @@ def _headlines(test: JudgedTest) -> Iterator[Headline]:
     else:
         label = f"{BY_NAME[worst.key.metric].label} {change_of(worst)}"
         yield Headline("against the baseline", label, worst.judgement.effect)
+
+
+def _shown(judged: JudgedMeasurement, metric: str) -> str:
+    """Of a queue its own speed instead of decode; of a model on a GPU the memory there."""
+    metrics = judged.measurement.metrics
+    if metric == "decode_tps" and metric not in metrics and "queue_tps" in metrics:
+        return "queue_tps"
+    return "vram" if metric == "ram" and judged.value("vram") else metric
 
 
 def _facts(test: JudgedTest) -> Iterator[Fact]:

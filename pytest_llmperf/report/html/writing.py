@@ -82,7 +82,8 @@ def render(page: Page) -> str:
     environment.filters["json"] = as_json
     script, library = _text("page.js"), charts()
     policy = (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        "default-src 'none'; base-uri 'none'; form-action 'none'; "
+        "style-src 'unsafe-inline'; img-src data:; "
         f"script-src 'unsafe-eval' '{_hash(script)}' '{_hash(library)}'"
     )
     return environment.get_template("page.html.j2").render(

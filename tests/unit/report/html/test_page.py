@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from pytest_llmperf.gate.suite import SuiteShift
+from pytest_llmperf.gate.summary import InvocationSummary
 from pytest_llmperf.gate.verdict import Judgement, Verdict
+from pytest_llmperf.measure.quantity import Quantity, summarize
 from pytest_llmperf.report.html import writing
 from pytest_llmperf.report.html.model import Page, Table
 from pytest_llmperf.report.html.writing import as_json, page_of, render, write_html
@@ -135,6 +137,34 @@ def test_the_interval_of_a_time_is_one_of_times(results: dict[str, RunResult]) -
     assert [drawn[each] for each in ("low", "change", "high")] == pytest.approx(
         [1 / 0.91 - 1, 0.15, 1 / 0.83 - 1]
     )
+
+
+def test_a_line_tells_what_was_judged(results: dict[str, RunResult]) -> None:
+    result = results["here.json"]
+    test = next(each for each in result.tests if each.verdict is Verdict.REGRESSED)
+    (judged,) = test.measurements
+    look = InvocationSummary(log_value=0.0, spread=0.01, n=10)
+    pair = msgspec.structs.replace(judged.pairs[0], value=12.5, looks=[look, look])
+    metrics = judged.measurement.metrics
+    metrics = metrics | {"vram": summarize([6.5], "GiB")}
+
+    def line(**changed: Quantity) -> list[str]:
+        seen = msgspec.structs.replace(judged.measurement, metrics=metrics | changed)
+        told = msgspec.structs.replace(judged, pairs=[pair], measurement=seen)
+        one = msgspec.structs.replace(test, measurements=[told])
+        page = page_of(merge({"a": msgspec.structs.replace(result, tests=[one])}))
+        return [f"{each.label} {each.text}" for each in page.tests[0].numbers]
+
+    assert line()[0] == "decode 12.5 tok/s", "of all processes, not of the first"
+    assert line()[3] == "VRAM 6.50 GiB"
+    assert line(vram=summarize([0.0], "GiB"))[3].startswith("RAM ")
+
+
+def test_the_policy_lets_no_page_lead_elsewhere(page: Page) -> None:
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', render(page))
+    assert policy is not None
+    parts = {each.strip() for each in html.unescape(policy[1]).split(";")}
+    assert {"default-src 'none'", "base-uri 'none'", "form-action 'none'"} <= parts
 
 
 def only(result: RunResult, verdict: Verdict) -> RunResult:
