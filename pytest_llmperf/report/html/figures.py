@@ -69,7 +69,10 @@ _ARMS = {
 _SAMPLES = _layers(
     _layer(
         "boxes",
-        {"type": "bar", "height": 14, "color": _colour("accent"), "opacity": 0.18},
+        {
+            "type": "bar", "height": 14, "color": _colour("accent"), "fillOpacity": 0.18,
+            "stroke": _colour("accent"),
+        },
         y=_name("name"),
         x=_x("low", scale=_NOT_FROM_0),
         x2={"field": "high"},
@@ -89,7 +92,7 @@ _SAMPLES = _layers(
         tooltip=_tip("text"),
     ),
     height=_STEP,
-)
+)  # fmt: skip
 
 _DAYS = {
     "field": "at", "type": "ordinal", "sort": None, "title": None,
@@ -109,7 +112,7 @@ _SESSIONS = _layers(
     _layer("starts", {"type": "rule", "color": _colour("edge"), "strokeDash": [2, 2]}, x=_DAYS),
     _layer(
         "band",
-        {"type": "area", "color": _colour("accent"), "opacity": 0.13},
+        {"type": "area", "color": _colour("accent"), "fillOpacity": 0.13},
         x=_DAYS,
         y=_x("low", scale=_NOT_FROM_0),
         y2={"field": "high"},
@@ -173,7 +176,7 @@ _MEMORY = _layers(
     _layer(
         "bars",
         {
-            "type": "bar", "height": 12, "color": _colour("accent"), "opacity": 0.3,
+            "type": "bar", "height": 12, "color": _colour("accent"), "fillOpacity": 0.3,
             "stroke": _colour("accent"), "strokeDash": [3, 2],
         },
         y=_name("name"),
@@ -191,13 +194,14 @@ _MEMORY = _layers(
     height=_STEP,
 )  # fmt: skip
 
-_SHARE = {"domain": [0, 1.1], "nice": False}
+_SHARE = {"domain": [0, 2.4], "nice": False}
+"""With room for the words right of the roof."""
 _ROOFLINE = _layers(
     _layer(
         "shares",
         {"type": "bar", "height": 12, "color": _colour("accent"), "opacity": 0.85},
         y=_name("name"),
-        x=_x("share", scale=_SHARE, axis={"format": "%", "tickCount": 6}),
+        x=_x("share", scale=_SHARE, axis={"format": "%", "values": [0, 0.5, 1]}),
         tooltip=_tip("name", "text"),
     ),
     _layer(
@@ -219,7 +223,7 @@ _CHANGES = _layers(
     _layer("zero", {"type": "rule", "color": _colour("edge")}, x=_x("at")),
     _layer(
         "changes",
-        {"type": "rule", "strokeWidth": 3, "color": _colour("accent"), "opacity": 0.55},
+        {"type": "rule", "strokeWidth": 3, "color": _colour("accent")},
         y=_name("name"),
         x=_x("low", axis={"format": "+.0%"}),
         x2={"field": "high"},
@@ -288,7 +292,7 @@ _TRADEOFF = _layers(
 _SWEEP = _layers(
     _layer(
         "points",
-        {"type": "rule", "strokeWidth": 3, "color": _colour("accent"), "opacity": 0.35},
+        {"type": "rule", "strokeWidth": 3, "color": _colour("accent")},
         x=_x("at", scale={"zero": False, "padding": 12}, axis={"tickMinStep": 1}),
         y=_x("low", scale={"zero": True}),
         y2={"field": "high"},
@@ -310,7 +314,7 @@ _RATIO = _layers(
     _layer("one", {"type": "rule", "color": _colour("edge")}, x=_x("at")),
     _layer(
         "ratios",
-        {"type": "rule", "strokeWidth": 3, "color": _colour("accent"), "opacity": 0.55},
+        {"type": "rule", "strokeWidth": 3, "color": _colour("accent")},
         y=_name("name"),
         x=_x("low", scale=_NOT_FROM_0),
         x2={"field": "high"},

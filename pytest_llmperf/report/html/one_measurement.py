@@ -164,8 +164,7 @@ def roofline(seen: Measurement) -> Figure | None:
 def _share(name: str, share: float, rate: float, unit: str) -> dict[str, object]:
     ceiling = rate / share / 1e9 if share else 0.0
     text = f"{words.percent(share)}: {words.number(rate / 1e9)} of {words.number(ceiling)} {unit}"
-    # beside the bar where there is room, else from the left, over it
-    return {"name": name, "share": share, "text": text, "label_at": share if share < 0.55 else 0}
+    return {"name": name, "share": share, "text": text, "label_at": max(share, 1.0)}
 
 
 def metric_notes(seen: Measurement) -> Iterator[tuple[str, Quantity, str]]:

@@ -115,6 +115,7 @@ def test_the_roofline_says_what_was_reached_of_what() -> None:
         "bandwidth 62 %: 24.8 of 40.0 GB/s; compute 31 %: 124 of 400 GFLOP/s. "
         "100 % is the best that a probe of this run found."
     )
+    assert [row["label_at"] for row in figure.data["shares"]] == [1, 1], "right of the roof"
 
 
 def test_what_was_not_measured_is_not_drawn() -> None:
