@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.pair import PairResult
@@ -36,16 +37,17 @@ _Changed = tuple[Machine, JudgedTest, PairResult]
 def overview(machines: Sequence[Machine]) -> Overview:
     """Over all machines."""
     changed = _find_changed(machines)
+    names = _Names(machines)
     counts = Counter(chips.of_test(test, each) for each in machines for test in each.tests)
     return Overview(
         chip=chips.of_run(color(machines)),
         headline=headline(machines),
         counts=tuple(Count(chip, counts[chip]) for chip in chips.ORDER if counts[chip]),
-        red=_red(machines),
-        changed=_changed_table(changed),
+        red=_red(machines, names),
+        changed=_changed_table(changed, names),
         change_figure=_changed_figure(changed),
         suite=tuple(_suite(machines)),
-        skipped=tuple(_skipped(machines)),
+        skipped=tuple(_skipped(machines, names)),
         notes=tuple(note for each in machines for note in each.notes),
     )
 
@@ -75,13 +77,38 @@ def labels(machines: Sequence[Machine]) -> list[str]:
     ]
 
 
-def _red(machines: Sequence[Machine]) -> Table | None:
+class _Names:
+    """What tells a test from the others: its name, else its path, too; of several its machine."""
+
+    def __init__(self, machines: Sequence[Machine]) -> None:
+        ids = {test.test: name_of(test)[1] for each in machines for test in each.tests}
+        self._used = Counter(ids.values())
+        self._labels = dict(
+            zip((each.hardware.fingerprint for each in machines), labels(machines), strict=True)
+        )
+        self.heads = ("test", "machine") if len(machines) > 1 else ("test",)
+
+    def cells(self, test: JudgedTest, machine: Machine) -> tuple[Cell, ...]:
+        """One for each of ``heads``."""
+        cell = link(test, machine)
+        if self._used[cell.text] > 1:
+            cell = replace(cell, text=test.test)
+        return (cell, Cell(self._labels[machine.hardware.fingerprint]))[: len(self.heads)]
+
+    def cell(self, test: JudgedTest, machine: Machine) -> Cell:
+        """All in one."""
+        first, *more = self.cells(test, machine)
+        return replace(first, text=" · ".join(each.text for each in (first, *more)))
+
+
+def _red(machines: Sequence[Machine], names: _Names) -> Table | None:
     found = [(chips.of_test(test, each), test, each) for each in machines for test in each.red]
     found.sort(key=lambda each: chips.ORDER.index(each[0]))
     rows: list[tuple[str | Cell, ...]] = [
-        (Cell("", chip=chip), link(test, machine), _why(test)) for chip, test, machine in found
+        (Cell("", chip=chip), *names.cells(test, machine), _why(test))
+        for chip, test, machine in found
     ]
-    return table(("verdict", "test", "why"), rows) if rows else None
+    return table(("verdict", *names.heads, "why"), rows) if rows else None
 
 
 def _why(test: JudgedTest) -> str:
@@ -102,11 +129,11 @@ def _find_changed(machines: Sequence[Machine]) -> list[_Changed]:
     return found
 
 
-def _changed_table(changed: Sequence[_Changed]) -> Table | None:
+def _changed_table(changed: Sequence[_Changed], names: _Names) -> Table | None:
     rows: list[tuple[str | Cell, ...]] = [
         (
             Cell("", chip=chips.of_verdict(pair.verdict)),
-            link(test, machine),
+            *names.cells(test, machine),
             BY_NAME[pair.key.metric].label,
             "; ".join(pair.judgement.reasons),
             "–" if pair.normal is None else value_of(pair.key.metric, pair.normal),
@@ -115,7 +142,7 @@ def _changed_table(changed: Sequence[_Changed]) -> Table | None:
         )
         for machine, test, pair in changed
     ]
-    heads = ("verdict", "test", "metric", "why not certain", "normal", "now", "change")
+    heads = ("verdict", *names.heads, "metric", "why not certain", "normal", "now", "change")
     return table(heads, rows, numbers=3) if rows else None
 
 
@@ -166,12 +193,12 @@ def _suite(machines: Sequence[Machine]) -> list[str]:
     return told
 
 
-def _skipped(machines: Sequence[Machine]) -> list[Skipped]:
+def _skipped(machines: Sequence[Machine], names: _Names) -> list[Skipped]:
     """The most frequent reason first."""
     found: defaultdict[str, list[Cell]] = defaultdict(list)
     for machine in machines:
         for test in machine.tests:
             if test.outcome == "skipped":
-                found[test.reason or "no reason given"].append(link(test, machine))
+                found[test.reason or "no reason given"].append(names.cell(test, machine))
     ordered = sorted(found.items(), key=lambda each: -len(each[1]))
     return [Skipped(reason, tuple(tests)) for reason, tests in ordered]

@@ -43,7 +43,8 @@ def chapters(machines: Sequence[Machine]) -> list[Chapter]:
         Chapter(
             "engines",
             "Engines",
-            "The same model and workload in several engines, each in the types of its weights.",
+            "The same model and workload in several engines, each in the types of its weights "
+            "and with the options that were asked for; of equal ones the first.",
             tuple(
                 group
                 for machine, label in zip(machines, names, strict=True)
@@ -107,12 +108,13 @@ def name_of_id(nodeid: str) -> str:
 
 
 def _by_engine(tests: Sequence[JudgedTest]) -> _Rows:
-    """A model and a workload in a row, which at least two engines ran; the first of each counts."""
+    """A model and a workload in a row, which two engines ran at least; of equal arms the first."""
     found: defaultdict[str, dict[str, Measurement]] = defaultdict(dict)
     for test in tests:
         for _, seen in _valid(test):
             stored = seen.spec.quantization if seen.files is None else seen.files.quantization
-            arm = " ".join(filter(None, (seen.backend, stored)))
+            options = (f"{name}={value}" for name, value in seen.requested.items())
+            arm = " ".join(filter(None, (seen.backend, stored, *options)))
             found[f"{seen.spec.source}: {words.workload(seen)}"].setdefault(arm, seen)
     return {
         row: arms
@@ -124,6 +126,7 @@ def _by_engine(tests: Sequence[JudgedTest]) -> _Rows:
 def _grouped(title: str, rows: _Rows, told: tuple[str, ...] = ()) -> Iterator[Group]:
     if not rows:
         return
+    rows = {f"{number} {row}": arms for number, (row, arms) in enumerate(rows.items(), 1)}
     everything = [seen for arms in rows.values() for seen in arms.values()]
     shown = [name for name in _TOLD if any(name in seen.metrics for seen in everything)]
     cells: list[tuple[str | Cell, ...]] = [
@@ -139,7 +142,7 @@ def _grouped(title: str, rows: _Rows, told: tuple[str, ...] = ()) -> Iterator[Gr
 def _side_by_side(metric: str, rows: _Rows) -> Figure:
     points: Rows = [
         {
-            "name": row[-60:],
+            "name": row[:60],
             "arm": arm,
             "value": seen.metrics[metric].median,
             "text": value_of(metric, seen.metrics[metric].median),

@@ -47,8 +47,27 @@ def test_the_overview_says_the_verdict_and_counts_each_test_once(page: Page) -> 
 def test_red_tests_come_with_their_reason_the_worst_first(page: Page) -> None:
     rows = texts(page.overview.red)
     assert len(rows) == 10
-    assert rows[0] == ["ERROR", "test_fixture", "KeyError: 'MODEL'"]
+    here = "16 cores 12th Gen Intel(R) Core(TM) i7-1260P (avx_vnni), 15 GB RAM · "
+    assert [rows[0][1:3], rows[1][1:3]] == [
+        ["test_fixture", f"{here}linux-x86_64-intel-6-154-16c-avx_vnni"],
+        ["test_fixture", f"{here}there"],
+    ], "which machine it was on"
+    assert (rows[0][0], rows[0][3]) == ("ERROR", "KeyError: 'MODEL'")
     assert rows[-1][0] == "REGRESSED"
+
+
+def test_tests_of_one_name_are_told_apart_by_their_path(results: dict[str, RunResult]) -> None:
+    result = only(results["here.json"], Verdict.REGRESSED)
+    one = result.tests[0]
+    path, _, name = one.test.partition("::")
+    other = msgspec.structs.replace(one, test=f"other/{path}::{name}")
+    alone, both = (
+        page_of(merge({"a": msgspec.structs.replace(result, tests=tests)})).overview
+        for tests in ([one], [one, other])
+    )
+    assert [row[1] for row in texts(alone.red)] == [name]
+    assert [row[1] for row in texts(both.red)] == [one.test, other.test]
+    assert [row[1] for row in texts(both.changed)] == [one.test, other.test]
 
 
 def test_what_changed_has_its_normal_and_the_loss_first(page: Page) -> None:
