@@ -131,7 +131,7 @@ def _gpu(gpu: GpuReading, traces: Traces) -> Iterator[Finding]:
             f"{words.size(gpu.used_bytes or 0)} of {name} are in use, by no process that the "
             "driver names"
         )
-        yield Finding(level="trouble", about="gpu", text=text)
+        yield Finding(level=level, about="gpu", text=text)
     if gpu.trouble is not None:
         yield Finding(level="trouble", about="driver", text=f"{name}: {gpu.trouble}")
 

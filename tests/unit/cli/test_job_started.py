@@ -168,6 +168,13 @@ def test_a_stranger_on_a_leased_gpu_may_be_its_worker_under_another_number() -> 
     assert [each[:2] for each in told] == [("note", "lease"), ("note", "gpu")]
 
 
+def test_memory_of_a_leased_gpu_may_be_its_workers_whom_a_container_does_not_see() -> None:
+    card = msgspec.structs.replace(CARD, used_bytes=9 * GIB, processes=())
+    lease = msgspec.structs.replace(LEASE, is_taker_alive=True)
+    told = found(gpus=(card,), leases=(lease,))
+    assert [each[:2] for each in told] == [("note", "lease"), ("note", "gpu")]
+
+
 def test_time_between_two_jobs_is_no_step_of_the_clock() -> None:
     assert found(now=CLEAN.now + DAY_S, uptime_s=5060.0 + DAY_S) == []
 
