@@ -94,8 +94,7 @@ def look(state: Path, disks: Sequence[tuple[str, Path]], log: Path = _KERNEL_LOG
     """Look around; ``state``: our folder of the user's state, ``disks``: what is written to."""
     gpus, driver = _gpus()
     xids, unread = _xids(log)
-    files = [path for path in state.rglob("*") if path.is_file()] if state.is_dir() else []
-    locks = sorted((state / "leases").glob("*.lock"))
+    locks = _locks(state / "leases")
     return Traces(
         now=time.time(),
         uptime_s=uptime_s(),
@@ -103,9 +102,9 @@ def look(state: Path, disks: Sequence[tuple[str, Path]], log: Path = _KERNEL_LOG
         processes=tuple(_ours()),
         leases=tuple(_held(locks)),
         takings=tuple(filter(None, (_taking(path) for path in locks))),
-        last_write=max((path.stat().st_mtime for path in files), default=None),
+        last_write=_last_write(state),
         disks=tuple(_disk(use, folder) for use, folder in disks),
-        folders=tuple(_old_folders(Path(tempfile.gettempdir()))),
+        folders=tuple(_old_folders()),
         gpus=gpus,
         gone=tuple(_gone(locks, gpus)),
         driver=driver,
@@ -192,26 +191,64 @@ def _taking(path: Path) -> Taking | None:
         return None
 
 
+def _locks(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.glob("*.lock"))
+    except OSError:  # the disk is told of
+        return []
+
+
+def _last_write(state: Path) -> float | None:
+    """A file may go between the list and the look: a journal of the history does."""
+    newest: float | None = None
+    for folder, _, files in os.walk(state):
+        for name in files:
+            with contextlib.suppress(OSError):
+                newest = max(newest or 0.0, Path(folder, name).stat().st_mtime)
+    return newest
+
+
 def _disk(use: str, folder: Path) -> Disk:
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    return Disk(
-        use=use,
-        folder=str(folder),
-        free_bytes=shutil.disk_usage(there).free,
-        is_writable=there.is_dir() and os.access(there, os.W_OK | os.X_OK),
-    )
+    try:
+        there = _existing(folder)
+        free_bytes = shutil.disk_usage(there).free
+        is_writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    except OSError:
+        free_bytes, is_writable = 0, False
+    return Disk(use=use, folder=str(folder), free_bytes=free_bytes, is_writable=is_writable)
 
 
-def _old_folders(temporary: Path) -> Iterator[str]:
-    for path in sorted(temporary.glob("pytest-llmperf-*")):
+def _existing(folder: Path) -> Path:
+    """What there is of the way to it. Raises OSError where that may not be seen."""
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if folder == folder.parent:
+            raise
+        return _existing(folder.parent)
+    return folder
+
+
+def _old_folders() -> Iterator[str]:
+    try:
+        temporary = Path(tempfile.gettempdir())
+        found = sorted(temporary.glob("pytest-llmperf-*"))
+    except OSError:  # no disk has room for a temporary file
+        return
+    for path in found:
         with contextlib.suppress(OSError):
             if path.is_dir() and time.time() - path.stat().st_mtime > 86400:
                 yield str(path)
 
 
 def _gpus() -> tuple[tuple[GpuReading, ...], tuple[str, ...]]:
+    try:
+        return _asked_gpus()
+    except OSError as error:  # a full disk, too many processes
+        return (), (f"NVML cannot be asked: {error}",)
+
+
+def _asked_gpus() -> tuple[tuple[GpuReading, ...], tuple[str, ...]]:
     seen = nvidia.look()
     if not seen.accelerators:
         return (), seen.findings

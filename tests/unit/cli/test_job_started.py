@@ -223,6 +223,33 @@ def test_a_lease_folder_that_cannot_be_made_is_a_trouble(tmp_path: Path) -> None
     assert [each.about for each in judge(traces) if each.about == "disk"] == ["disk"]
 
 
+def test_a_folder_that_may_not_be_looked_at_is_a_trouble(tmp_path: Path) -> None:
+    """A name that is too long answers the superuser, too, as an unsearchable folder others."""
+    traces = leftovers.look(tmp_path, [("leases", tmp_path / ("a" * 300) / "leases")])
+    (told,) = [each for each in judge(traces) if each.about == "disk"]
+    assert (told.level, "cannot be written" in told.text) == ("trouble", True)
+
+
+def test_a_file_may_vanish_while_we_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "history.sqlite").touch()
+    (tmp_path / "history.sqlite-journal").symlink_to(tmp_path / "gone")
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    traces = leftovers.look(tmp_path, [])
+    assert traces.last_write == (tmp_path / "history.sqlite").stat().st_mtime
+
+
+def test_no_room_for_a_temporary_file_is_told_not_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pytest_llmperf.hardware.leftovers.tempfile.gettempdir", full)
+    monkeypatch.setattr("pytest_llmperf.hardware.leftovers.nvidia.look", full)
+    (told,) = [each for each in judge(leftovers.look(tmp_path, [])) if each.about == "driver"]
+    assert (told.level, os.strerror(errno.ENOSPC) in told.text) == ("trouble", True)
+
+
 def test_a_read_only_disk_is_a_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_llmperf.hardware.leftovers.os.access", lambda *_: False)
     traces = leftovers.look(tmp_path, [("leases", tmp_path)])
