@@ -104,21 +104,29 @@ def _processes(traces: Traces) -> Iterator[Finding]:
 def _leases(traces: Traces) -> Iterator[Finding]:
     for lease in traces.leases:
         taker = "somebody" if lease.taking is None else f"process {lease.taking.process.pid}"
-        if lease.is_taker_alive or not lease.name.startswith("gpu"):
-            text = f"{lease.name} is in use by {taker}, which is running: a job would wait for it"
-            yield Finding(level="note", about="lease", text=text)
-        else:
+        if lease.is_taker_alive is False and lease.name.startswith("gpu"):
             holders = ", ".join(map(str, lease.holders)) or "nobody that this user may see"
             gone = f"{lease.name} was taken by {taker}, which is gone"
             text = f"{gone}, and is still held by {holders}"
             yield Finding(level="trouble", about="lease", text=text)
+            continue
+        if lease.is_taker_alive:
+            user = f"{taker}, which is running"
+        elif lease.is_taker_alive is None:
+            user = f"{taker}, of whom cannot be told here whether it runs (another container?)"
+        else:
+            user = "somebody who shares it"
+        text = f"{lease.name} is in use by {user}: a job would wait for it"
+        yield Finding(level="note", about="lease", text=text)
 
 
 def _gpu(gpu: GpuReading, traces: Traces) -> Iterator[Finding]:
     name = f"{gpu.uuid or gpu.pci} ({gpu.name})"
     at_work = {each.pid for each in traces.processes if not each.is_orphan}
     lock = f"gpu-{names.slug(gpu.uuid or '')}"
-    is_leased = any(each.name == lock and each.is_taker_alive for each in traces.leases)
+    is_leased = any(
+        each.name == lock and each.is_taker_alive is not False for each in traces.leases
+    )
     # In a container the driver's numbers are not ours, and a run's worker looks like a stranger.
     level: Level = "note" if is_leased else "trouble"
     strangers = [each for each in gpu.processes or () if each.pid not in at_work]

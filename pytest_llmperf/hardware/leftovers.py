@@ -22,7 +22,7 @@ from pytest_llmperf.child import DEATH_PIPE_VARIABLE, LEASES_VARIABLE
 from pytest_llmperf.hardware import names, nvidia
 from pytest_llmperf.hardware.gpu_watch import GpuReading, GpuWatch
 from pytest_llmperf.hardware.lease import lock_path
-from pytest_llmperf.hardware.lock import Lock, Taking, last_taking, uptime_s
+from pytest_llmperf.hardware.lock import Lock, Taking, last_taking, pid_namespace, uptime_s
 
 TRACKING_VARIABLE = "RUNNER_TRACKING_ID"
 """By which GitHub's runner knows the processes of a job."""
@@ -49,7 +49,8 @@ class HeldLease(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     taking: Taking | None
-    is_taker_alive: bool
+    is_taker_alive: bool | None
+    """None: cannot be told, as of a process that has its number in another container."""
     holders: tuple[int, ...]
     """Processes that have its file open, as far as that may be read."""
 
@@ -155,6 +156,12 @@ def _open_pipes(pid: int) -> set[Path]:
     return found
 
 
+def _name(lock: Path) -> str | None:
+    """Of what it is the lock; None: of another boot, or host that shares the folder."""
+    ending = lock_path(lock.parent, "").name
+    return lock.name.removesuffix(ending) if lock.name.endswith(ending) else None
+
+
 def _held(locks: Sequence[Path]) -> Iterator[HeldLease]:
     open_files = _open_files({str(path) for path in locks})
     for path in locks:
@@ -167,11 +174,17 @@ def _held(locks: Sequence[Path]) -> Iterator[HeldLease]:
         if not is_free:
             taking = _taking(path)
             yield HeldLease(
-                name=path.stem.rpartition("-")[0],
+                name=_name(path) or path.stem,
                 taking=taking,
-                is_taker_alive=taking is not None and taking.process.is_alive,
+                is_taker_alive=_is_alive(taking),
                 holders=tuple(open_files.get(str(path), ())),
             )
+
+
+def _is_alive(taking: Taking | None) -> bool | None:
+    if taking is None or taking.pid_namespace != pid_namespace():
+        return None
+    return taking.process.is_alive
 
 
 def _open_files(wanted: set[str]) -> dict[str, list[int]]:
@@ -192,8 +205,9 @@ def _taking(path: Path) -> Taking | None:
 
 
 def _locks(folder: Path) -> list[Path]:
+    """Those of this boot: another host's processes cannot be judged from here."""
     try:
-        return sorted(folder.glob("*.lock"))
+        return sorted(path for path in folder.glob("*.lock") if _name(path) is not None)
     except OSError:  # the disk is told of
         return []
 
@@ -266,9 +280,8 @@ def _gone(locks: Sequence[Path], gpus: Sequence[GpuReading]) -> Iterator[str]:
     """Named as their locks are; MIG instances come and go."""
     here = {f"gpu-{names.slug(gpu.uuid or '')}" for gpu in gpus}
     for path in locks:
-        card = path.stem.rpartition("-")[0]
-        is_of_this_boot = path == lock_path(path.parent, card)
-        if card.startswith("gpu-gpu-") and is_of_this_boot and card not in here:
+        card = _name(path) or ""
+        if card.startswith("gpu-gpu-") and card not in here:
             yield card.removeprefix("gpu-")
 
 

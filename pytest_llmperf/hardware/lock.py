@@ -32,11 +32,18 @@ class Taking(msgspec.Struct, frozen=True, kw_only=True):
     """By the wall clock, in seconds since 1970."""
     uptime_s: float | None
     """Since the machine was booted, by a clock that nobody sets; None: not told."""
+    pid_namespace: str | None = None
+    """In which the process has its number; None: not told, or there are none."""
 
     @classmethod
     def now(cls) -> Taking:
         """By this process."""
-        return cls(process=identify(os.getpid()), at=time.time(), uptime_s=uptime_s())
+        return cls(
+            process=identify(os.getpid()),
+            at=time.time(),
+            uptime_s=uptime_s(),
+            pid_namespace=pid_namespace(),
+        )
 
 
 class Lock:
@@ -110,6 +117,14 @@ def _open(path: Path) -> int:
         if not path.exists():
             raise
         return os.open(path, os.O_RDONLY)
+
+
+def pid_namespace() -> str | None:
+    """Of this process, such as ``pid:[4026531836]``; None: this system has none."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return None
 
 
 def _write(descriptor: int, text: bytes) -> None:

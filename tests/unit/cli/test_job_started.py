@@ -17,7 +17,7 @@ from pytest_llmperf.hardware import leftovers
 from pytest_llmperf.hardware.gpu_watch import GpuProcess, GpuReading
 from pytest_llmperf.hardware.lease import cpu_lease, lock_path
 from pytest_llmperf.hardware.leftovers import Disk, HeldLease, OurProcess, Traces
-from pytest_llmperf.hardware.lock import Lock, Taking
+from pytest_llmperf.hardware.lock import Lock, Taking, pid_namespace
 from pytest_llmperf.identity import Identity
 
 GIB = 1 << 30
@@ -35,7 +35,7 @@ LEASE = HeldLease(name="gpu-gpu-a", taking=TAKING, is_taker_alive=False, holders
 DISK = Disk(use="models", folder="/cache", free_bytes=9 * GIB, is_writable=True)
 
 UNSEEN = (
-    "gpu-gpu-a was taken by somebody, which is gone, and is still held by nobody that this user "
+    "gpu-gpu-a was taken by process 7, which is gone, and is still held by nobody that this user "
     "may see"
 )
 BEHIND = (
@@ -68,7 +68,7 @@ def test_a_clean_runner_has_nothing_to_tell() -> None:
             "gpu-gpu-a was taken by process 7, which is gone, and is still held by 40, 41",
         ),
         (
-            {"leases": (msgspec.structs.replace(LEASE, taking=None, holders=()),)},
+            {"leases": (msgspec.structs.replace(LEASE, holders=()),)},
             "lease",
             UNSEEN,
         ),
@@ -142,6 +142,7 @@ def test_what_makes_a_job_better_tried_elsewhere(
     [
         ({"processes": (AT_WORK, HELPER)}, "process"),
         ({"leases": (msgspec.structs.replace(LEASE, is_taker_alive=True),)}, "lease"),
+        ({"leases": (msgspec.structs.replace(LEASE, is_taker_alive=None),)}, "lease"),
         ({"leases": (msgspec.structs.replace(LEASE, name="cpu"),)}, "lease"),
         ({"folders": ("/tmp/pytest-llmperf-x",)}, "folder"),
         ({"unseen": ("Xid errors: the kernel's log cannot be read",)}, "driver"),
@@ -151,6 +152,26 @@ def test_what_does_not(traces: dict[str, object], about: str) -> None:
     """Another runner of this machine may be at work: a job waits for its turn."""
     (only,) = found(**traces)
     assert only[:2] == ("note", about)
+
+
+@pytest.mark.parametrize(
+    ("changed", "user"),
+    [
+        ({"is_taker_alive": True}, "process 7, which is running"),
+        ({"is_taker_alive": False}, "somebody who shares it"),
+        (
+            {"is_taker_alive": None},
+            "process 7, of whom cannot be told here whether it runs (another container?)",
+        ),
+    ],
+)
+def test_a_lease_in_use_names_only_a_user_that_is_known(
+    changed: dict[str, object], user: str
+) -> None:
+    """Who shares it leaves no note: the one in its file is of who had it alone before."""
+    lease = msgspec.structs.replace(LEASE, name="cpu", **changed)
+    (told,) = found(leases=(lease,))
+    assert told[2] == f"cpu is in use by {user}: a job would wait for it"
 
 
 def test_a_run_that_goes_on_may_hold_memory_of_a_gpu() -> None:
@@ -205,6 +226,36 @@ def test_a_held_lease_is_seen_with_its_holder(tmp_path: Path) -> None:
     assert traces.gone == ("gpu-a",)
     lock.leave()
     assert leftovers.look(tmp_path, [], tmp_path / "no log").leases == ()
+
+
+def test_a_lease_of_another_host_is_not_ours_to_judge(tmp_path: Path) -> None:
+    """One that shares the home by network, and has another boot id."""
+    folder = tmp_path / "leases"
+    folder.mkdir()
+    lock = Lock(folder / "gpu-gpu-a-00000000.lock")
+    assert lock.take()
+    assert leftovers.look(tmp_path, []).leases == ()
+    lock.leave()
+
+
+@pytest.mark.parametrize("namespace", ["pid:[1]", None])
+def test_a_taker_in_another_container_cannot_be_judged(
+    namespace: str | None, tmp_path: Path
+) -> None:
+    """Its number is of another process here, or of none."""
+    folder = tmp_path / "leases"
+    folder.mkdir()
+    lock = Lock(lock_path(folder, "gpu-gpu-a"))
+    assert lock.take()
+    gone = msgspec.structs.replace(TAKING, pid_namespace=namespace)
+    lock.path.write_bytes(msgspec.json.encode(gone))
+    traces = leftovers.look(tmp_path, [])
+    assert [each.is_taker_alive for each in traces.leases] == [None]
+    assert {each.level for each in judge(traces) if each.about == "lease"} == {"note"}
+    here = msgspec.structs.replace(TAKING, pid_namespace=pid_namespace())
+    lock.path.write_bytes(msgspec.json.encode(here))
+    assert [each.is_taker_alive for each in leftovers.look(tmp_path, []).leases] == [False]
+    lock.leave()
 
 
 def test_the_clock_of_a_lease_taken_now_is_right(tmp_path: Path) -> None:
