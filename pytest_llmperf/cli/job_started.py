@@ -150,6 +150,9 @@ def _driver(traces: Traces) -> Iterator[Finding]:
     for card in traces.gone:
         text = f"{card} was measured on since the last boot and is not there now: read 'dmesg'"
         yield Finding(level="trouble", about="driver", text=text)
+    for card in traces.hidden:
+        text = f"{card} was measured on since the last boot and is not seen from here"
+        yield Finding(level="note", about="driver", text=text)
     for bus, number in traces.xids:
         if number in FATAL_XIDS:
             text = f"Xid {number} of {bus} since the last boot: {FATAL_XIDS[number]}; reboot"

@@ -19,7 +19,7 @@ import msgspec
 import psutil
 
 from pytest_llmperf.child import DEATH_PIPE_VARIABLE, LEASES_VARIABLE
-from pytest_llmperf.hardware import names, nvidia
+from pytest_llmperf.hardware import files, names, nvidia
 from pytest_llmperf.hardware.gpu_watch import GpuReading, GpuWatch
 from pytest_llmperf.hardware.lease import lock_path
 from pytest_llmperf.hardware.lock import Lock, Taking, last_taking, pid_namespace, uptime_s
@@ -28,7 +28,9 @@ TRACKING_VARIABLE = "RUNNER_TRACKING_ID"
 """By which GitHub's runner knows the processes of a job."""
 
 _KERNEL_LOG = Path("/dev/kmsg")
+_KERNEL_CARDS = Path("/proc/driver/nvidia/gpus")
 _XID = re.compile(r"NVRM: Xid \(([^)]*)\): (\d+)")
+_CARD = re.compile(r"^GPU UUID:\s*(GPU-[0-9A-Za-z-]+)\s*$", re.MULTILINE)
 _COMMAND_LENGTH = 120
 
 
@@ -82,7 +84,9 @@ class Traces(msgspec.Struct, frozen=True, kw_only=True):
     """Temporary folders of ours that are a day old."""
     gpus: tuple[GpuReading, ...] = ()
     gone: tuple[str, ...] = ()
-    """NVIDIA cards that were measured on since boot, and are not there now."""
+    """NVIDIA cards that were measured on since boot, and that the kernel does not know now."""
+    hidden: tuple[str, ...] = ()
+    """Those that are not seen here, as in another runner's container, and may well be there."""
     driver: tuple[str, ...] = ()
     """What is wrong with the NVIDIA driver."""
     xids: tuple[tuple[str, int], ...] = ()
@@ -91,11 +95,20 @@ class Traces(msgspec.Struct, frozen=True, kw_only=True):
     """What could not be looked at, and why."""
 
 
-def look(state: Path, disks: Sequence[tuple[str, Path]], log: Path = _KERNEL_LOG) -> Traces:
+def look(
+    state: Path,
+    disks: Sequence[tuple[str, Path]],
+    log: Path = _KERNEL_LOG,
+    cards: Path = _KERNEL_CARDS,
+) -> Traces:
     """Look around; ``state``: our folder of the user's state, ``disks``: what is written to."""
-    gpus, driver = _gpus()
+    gpus, parents, driver = _gpus()
     xids, unread = _xids(log)
     locks = _locks(state / "leases")
+    missing = _missing(locks, {*parents, *(names.slug(gpu.uuid or "") for gpu in gpus)})
+    known = _known(cards)
+    if known is None or (gpus and not known):  # WSL's kernel lists none
+        known = missing
     return Traces(
         now=time.time(),
         uptime_s=uptime_s(),
@@ -107,7 +120,8 @@ def look(state: Path, disks: Sequence[tuple[str, Path]], log: Path = _KERNEL_LOG
         disks=tuple(_disk(use, folder) for use, folder in disks),
         folders=tuple(_old_folders()),
         gpus=gpus,
-        gone=tuple(_gone(locks, gpus)),
+        gone=tuple(sorted(missing - known)),
+        hidden=tuple(sorted(missing & known)),
         driver=driver,
         xids=tuple(xids),
         unseen=() if unread is None or not gpus else (unread,),
@@ -215,8 +229,8 @@ def _locks(folder: Path) -> list[Path]:
 def _last_write(state: Path) -> float | None:
     """A file may go between the list and the look: a journal of the history does."""
     newest: float | None = None
-    for folder, _, files in os.walk(state):
-        for name in files:
+    for folder, _, found in os.walk(state):
+        for name in found:
             with contextlib.suppress(OSError):
                 newest = max(newest or 0.0, Path(folder, name).stat().st_mtime)
     return newest
@@ -255,34 +269,47 @@ def _old_folders() -> Iterator[str]:
                 yield str(path)
 
 
-def _gpus() -> tuple[tuple[GpuReading, ...], tuple[str, ...]]:
+def _gpus() -> tuple[tuple[GpuReading, ...], set[str], tuple[str, ...]]:
+    """What NVML tells of them, the cards that are divided, and what is wrong."""
     try:
         return _asked_gpus()
     except OSError as error:  # a full disk, too many processes
-        return (), (f"NVML cannot be asked: {error}",)
+        return (), set(), (f"NVML cannot be asked: {error}",)
 
 
-def _asked_gpus() -> tuple[tuple[GpuReading, ...], tuple[str, ...]]:
+def _asked_gpus() -> tuple[tuple[GpuReading, ...], set[str], tuple[str, ...]]:
     seen = nvidia.look()
     if not seen.accelerators:
-        return (), seen.findings
+        return (), set(), seen.findings
+    instances = (each.mig_name for each in seen.accelerators if each.mig_name)
+    parents = {names.slug(each.removeprefix("MIG-").split("/")[0]) for each in instances}
     watch = GpuWatch.start()
     try:
         snapshot = watch.read()
     finally:
         watch.close()
     if snapshot is None:
-        return (), (*seen.findings, watch.trouble or "NVML told nothing")
-    return snapshot.gpus, (*seen.findings, *snapshot.troubles)
+        return (), parents, (*seen.findings, watch.trouble or "NVML told nothing")
+    return snapshot.gpus, parents, (*seen.findings, *snapshot.troubles)
 
 
-def _gone(locks: Sequence[Path], gpus: Sequence[GpuReading]) -> Iterator[str]:
-    """Named as their locks are; MIG instances come and go."""
-    here = {f"gpu-{names.slug(gpu.uuid or '')}" for gpu in gpus}
-    for path in locks:
-        card = _name(path) or ""
-        if card.startswith("gpu-gpu-") and card not in here:
-            yield card.removeprefix("gpu-")
+def _missing(locks: Sequence[Path], here: set[str]) -> set[str]:
+    """Cards with a lock that are not here; MIG instances come and go."""
+    leased = {(_name(path) or "").removeprefix("gpu-") for path in locks}
+    return {card for card in leased if card.startswith("gpu-")} - here
+
+
+def _known(cards: Path) -> set[str] | None:
+    """The cards of the kernel's own list; None: a container's runtime cut it, or it is not told."""
+    if cards.is_mount() or cards.parent.is_mount():
+        return None
+    found = set()
+    for path in cards.glob("*/information"):
+        stated = _CARD.search(files.text(path) or "")
+        if stated is None:  # as of a card that nobody woke: GPU-????????-…
+            return None
+        found.add(names.slug(stated[1]))
+    return found
 
 
 def _xids(log: Path) -> tuple[list[tuple[str, int]], str | None]:

@@ -13,7 +13,8 @@ import pytest
 
 from pytest_llmperf import cli
 from pytest_llmperf.cli.job_started import Finding, judge
-from pytest_llmperf.hardware import leftovers
+from pytest_llmperf.hardware import leftovers, nvidia
+from pytest_llmperf.hardware.facts import Accelerator
 from pytest_llmperf.hardware.gpu_watch import GpuProcess, GpuReading
 from pytest_llmperf.hardware.lease import cpu_lease, lock_path
 from pytest_llmperf.hardware.leftovers import Disk, HeldLease, OurProcess, Traces
@@ -144,6 +145,7 @@ def test_what_makes_a_job_better_tried_elsewhere(
         ({"leases": (msgspec.structs.replace(LEASE, is_taker_alive=True),)}, "lease"),
         ({"leases": (msgspec.structs.replace(LEASE, is_taker_alive=None),)}, "lease"),
         ({"leases": (msgspec.structs.replace(LEASE, name="cpu"),)}, "lease"),
+        ({"hidden": ("gpu-b",)}, "driver"),
         ({"folders": ("/tmp/pytest-llmperf-x",)}, "folder"),
         ({"unseen": ("Xid errors: the kernel's log cannot be read",)}, "driver"),
     ],
@@ -219,7 +221,8 @@ def test_a_held_lease_is_seen_with_its_holder(tmp_path: Path) -> None:
     folder.mkdir()
     lock = Lock(lock_path(folder, "gpu-gpu-a"))
     assert lock.take()
-    traces = leftovers.look(tmp_path, [("leases", folder)], tmp_path / "no log")
+    none = tmp_path / "none"
+    traces = leftovers.look(tmp_path, [("leases", folder)], none, none)
     (lease,) = traces.leases
     assert (lease.name, lease.is_taker_alive) == ("gpu-gpu-a", True)
     assert os.getpid() in lease.holders
@@ -255,6 +258,62 @@ def test_a_taker_in_another_container_cannot_be_judged(
     here = msgspec.structs.replace(TAKING, pid_namespace=pid_namespace())
     lock.path.write_bytes(msgspec.json.encode(here))
     assert [each.is_taker_alive for each in leftovers.look(tmp_path, []).leases] == [False]
+    lock.leave()
+
+
+@pytest.mark.parametrize(
+    ("known", "gone"),
+    [
+        (["GPU-A", "GPU-B"], ()),
+        (["GPU-B"], ("gpu-a",)),
+        (["GPU-????????-????", "GPU-B"], ()),
+        ([], ("gpu-a",)),
+    ],
+)
+def test_a_card_is_gone_only_if_the_kernel_does_not_know_it(
+    known: list[str], gone: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Two runners' containers, each with a card of its own, share the folder of the leases."""
+    cards = tmp_path / "gpus"
+    for place, uuid in enumerate(known):
+        (cards / f"0000:0{place}:00.0").mkdir(parents=True)
+        information = cards / f"0000:0{place}:00.0" / "information"
+        information.write_text(f"Model: \t\t NVIDIA A\nGPU UUID: \t {uuid}\nBus Type: \t PCIe\n")
+    lease_of_a_card(tmp_path)
+    traces = leftovers.look(tmp_path, [], cards=cards)
+    assert traces.gone == gone
+    assert traces.hidden == (() if gone else ("gpu-a",))
+
+
+def test_a_list_that_a_container_cuts_tells_of_no_card_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease_of_a_card(tmp_path)
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
+    traces = leftovers.look(tmp_path, [], cards=tmp_path / "gpus")
+    assert (traces.gone, traces.hidden) == ((), ("gpu-a",))
+
+
+def test_a_card_that_was_divided_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease_of_a_card(tmp_path)
+    unit = Accelerator(
+        kind="cuda",
+        vendor="nvidia",
+        name="A100",
+        integrated=False,
+        uuid="MIG-1",
+        mig="1g.5gb",
+        mig_name="MIG-GPU-A/1/0",
+    )
+    monkeypatch.setattr(nvidia, "look", lambda: nvidia.Look(accelerators=(unit,)))
+    traces = leftovers.look(tmp_path, [], cards=tmp_path / "gpus")
+    assert (traces.gone, traces.hidden) == ((), ())
+
+
+def lease_of_a_card(state: Path) -> None:
+    (state / "leases").mkdir()
+    lock = Lock(lock_path(state / "leases", "gpu-gpu-a"))
+    assert lock.take()
     lock.leave()
 
 
@@ -323,7 +382,7 @@ def test_an_unreadable_log_is_said_where_there_is_a_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert leftovers.look(tmp_path, [], tmp_path / "none").unseen == ()
-    monkeypatch.setattr(leftovers, "_gpus", lambda: ((CARD,), ()))
+    monkeypatch.setattr(leftovers, "_gpus", lambda: ((CARD,), set(), ()))
     (told,) = leftovers.look(tmp_path, [], tmp_path / "none").unseen
     assert os.strerror(errno.ENOENT) in told
 
