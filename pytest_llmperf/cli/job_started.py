@@ -96,6 +96,9 @@ def _processes(traces: Traces) -> Iterator[Finding]:
         if each.is_orphan:
             text = f"process {each.pid}{job} outlived its pytest: {each.command}"
             yield Finding(level="trouble", about="process", text=text)
+        elif each.is_orphan is None:
+            text = f"process {each.pid}{job}: whether its pytest runs may not be seen"
+            yield Finding(level="note", about="process", text=f"{text}: {each.command}")
         elif each.pid == each.group:
             text = f"process {each.pid}{job} belongs to a run that goes on: {each.command}"
             yield Finding(level="note", about="process", text=text)

@@ -32,6 +32,8 @@ _KERNEL_CARDS = Path("/proc/driver/nvidia/gpus")
 _XID = re.compile(r"NVRM: Xid \(([^)]*)\): (\d+)")
 _CARD = re.compile(r"^GPU UUID:\s*(GPU-[0-9A-Za-z-]+)\s*$", re.MULTILINE)
 _COMMAND_LENGTH = 120
+_AGAIN_S = 0.2
+"""What ends with its pytest has ended by then."""
 
 
 class OurProcess(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,8 +42,8 @@ class OurProcess(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     group: int
     command: str
-    is_orphan: bool
-    """Whether the pytest that started it is gone."""
+    is_orphan: bool | None
+    """Whether the pytest that started it is gone; None: that may not be seen."""
     job: str | None
     """The ``RUNNER_TRACKING_ID`` that it was started with."""
 
@@ -131,38 +133,75 @@ def look(
 def _ours() -> Iterator[OurProcess]:
     if not hasattr(os, "getpgid"):  # Windows, where no worker runs
         return
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            variables = process.environ()
-            if DEATH_PIPE_VARIABLE not in variables and LEASES_VARIABLE not in variables:
-                continue
-            group = os.getpgid(process.pid)
-            yield OurProcess(
+    suspects = []
+    for each in psutil.process_iter():
+        told = _told(each)
+        if told is not None and told.is_orphan is False:
+            yield told
+        elif told is not None:
+            suspects.append(each)
+    if suspects:
+        time.sleep(_AGAIN_S)  # one may just have been ending
+    yield from filter(None, (_told(each) for each in suspects if each.is_running()))
+
+
+def _told(process: psutil.Process) -> OurProcess | None:
+    """None: it is none of ours, or not there any more."""
+    with contextlib.suppress(psutil.Error, OSError):
+        variables = process.environ()
+        if DEATH_PIPE_VARIABLE in variables or LEASES_VARIABLE in variables:
+            return OurProcess(
                 pid=process.pid,
-                group=group,
+                group=os.getpgid(process.pid),
                 command=" ".join(process.cmdline())[:_COMMAND_LENGTH],
-                is_orphan=_is_orphan(group),
+                is_orphan=_is_orphan(process),
                 job=variables.get(TRACKING_VARIABLE),
             )
+    return None
 
 
-def _is_orphan(group: int) -> bool:
-    """Whether who leads the group is gone, or its pytest."""
+def _is_orphan(process: psutil.Process) -> bool | None:
+    """Whether the pytest is gone that started it, or whom it descends from; None: not told."""
     try:
-        leader = psutil.Process(group)
+        started = _started(process)
+        parent = started.ppid()
         if not Path("/proc/self/fd").exists():  # macOS, where the first process adopts orphans
-            return leader.ppid() == 1
-        pipe = leader.environ()[DEATH_PIPE_VARIABLE]
-        ours = Path(f"/proc/{group}/fd/{pipe}").readlink()
-        return ours not in _open_pipes(leader.ppid())
+            return parent == 1
+        pipe = started.environ()[DEATH_PIPE_VARIABLE]
+        ours = Path(f"/proc/{started.pid}/fd/{pipe}").readlink()
     except (psutil.NoSuchProcess, FileNotFoundError, KeyError):
         return True
-    except (psutil.AccessDenied, PermissionError):  # the parent is not who started it
+    except (psutil.AccessDenied, PermissionError):
+        return None
+    try:
+        return ours not in _open_pipes(parent)
+    except FileNotFoundError:
         return True
+    except PermissionError:  # of another user: one that adopts orphans
+        return True if _user(parent) != _user(started.pid) else None
+
+
+def _started(process: psutil.Process) -> psutil.Process:
+    """The nearest that a pytest started, of a helper's ancestors or, without any, its group.
+
+    Raises psutil.NoSuchProcess, psutil.AccessDenied.
+    """
+    for each in (process, *process.parents()):
+        with contextlib.suppress(psutil.AccessDenied):  # of another user
+            if DEATH_PIPE_VARIABLE in each.environ():
+                return each
+    return psutil.Process(os.getpgid(process.pid))
+
+
+def _user(pid: int) -> int | None:
+    try:
+        return int(psutil.Process(pid).uids().real)
+    except psutil.Error:
+        return None
 
 
 def _open_pipes(pid: int) -> set[Path]:
-    """What a process has open. Raises PermissionError."""
+    """What a process has open. Raises FileNotFoundError, PermissionError."""
     found = set()
     for each in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
-from pytest_llmperf import cli
+from pytest_llmperf import child, cli
+from pytest_llmperf.child import Child
 from pytest_llmperf.cli.job_started import Finding, judge
 from pytest_llmperf.hardware import leftovers, nvidia
 from pytest_llmperf.hardware.facts import Accelerator
@@ -142,6 +149,7 @@ def test_what_makes_a_job_better_tried_elsewhere(
     ("traces", "about"),
     [
         ({"processes": (AT_WORK, HELPER)}, "process"),
+        ({"processes": (msgspec.structs.replace(ORPHAN, is_orphan=None),)}, "process"),
         ({"leases": (msgspec.structs.replace(LEASE, is_taker_alive=True),)}, "lease"),
         ({"leases": (msgspec.structs.replace(LEASE, is_taker_alive=None),)}, "lease"),
         ({"leases": (msgspec.structs.replace(LEASE, name="cpu"),)}, "lease"),
@@ -315,6 +323,69 @@ def lease_of_a_card(state: Path) -> None:
     lock = Lock(lock_path(state / "leases", "gpu-gpu-a"))
     assert lock.take()
     lock.leave()
+
+
+@contextlib.contextmanager
+def started(code: str = "") -> Iterator[tuple[Child, str]]:
+    """One of our processes that sleeps after what it does, and the line that it prints."""
+    asleep = f"import os, time\n{code}\nprint(flush=True); time.sleep(600)"
+    ours = child.start([sys.executable, "-S", "-c", asleep], stdout=subprocess.PIPE)
+    try:
+        assert ours.leader.stdout is not None
+        yield ours, ours.leader.stdout.readline().decode()
+    finally:
+        ours.end()
+        ours.leader.communicate()
+
+
+def orphanhood(pid: int, state: Path) -> list[bool | None]:
+    return [each.is_orphan for each in leftovers.look(state, []).processes if each.pid == pid]
+
+
+def test_a_helper_in_a_group_of_its_own_is_judged_by_its_ancestor(tmp_path: Path) -> None:
+    """As of an engine that computes in a session of its own: it has no death pipe to be seen."""
+    helper = f"""
+import subprocess
+os.environ.pop("{child.DEATH_PIPE_VARIABLE}")
+os.environ["{child.LEASES_VARIABLE}"] = ""
+asleep = subprocess.Popen(["sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL)
+print(asleep.pid, end="")
+"""
+    with started(helper) as (_, told):
+        pid = int(told)
+        try:
+            assert orphanhood(pid, tmp_path) == [False]
+        finally:
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_process_that_ends_while_we_look_is_no_orphan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with started() as (ours, _):
+
+        def end(process: psutil.Process) -> bool:
+            if process.pid == ours.pid:  # others may be at work on this machine
+                ours.end()
+            return process.pid == ours.pid
+
+        monkeypatch.setattr(leftovers, "_is_orphan", end)
+        assert orphanhood(ours.pid, tmp_path) == []
+
+
+@pytest.mark.parametrize(("user", "told"), [(lambda _: 0, None), (lambda pid: pid, True)])
+def test_a_parent_that_may_not_be_seen_is_a_foster_parent_or_unknown(
+    user: Callable[[int], int], told: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process adopts orphans, and is of another user."""
+
+    def deny(_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(leftovers, "_open_pipes", deny)
+    with started() as (ours, _):
+        monkeypatch.setattr(leftovers, "_user", user, raising=False)
+        assert orphanhood(ours.pid, tmp_path) == [told]
 
 
 def test_the_clock_of_a_lease_taken_now_is_right(tmp_path: Path) -> None:
