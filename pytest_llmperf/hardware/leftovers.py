@@ -177,8 +177,8 @@ def _is_orphan(process: psutil.Process) -> bool | None:
         return ours not in _open_pipes(parent)
     except FileNotFoundError:
         return True
-    except PermissionError:  # of another user: one that adopts orphans
-        return True if _user(parent) != _user(started.pid) else None
+    except PermissionError:  # the first process, or one of another user, adopts orphans
+        return True if parent == 1 or _user(parent) != _user(started.pid) else None
 
 
 def _started(process: psutil.Process) -> psutil.Process:
