@@ -180,23 +180,27 @@ def _disks(traces: Traces) -> Iterator[Finding]:
 
 def _clock(traces: Traces) -> Iterator[Finding]:
     """Against a clock that nobody sets, since boot; before that, against our newest file."""
-    stepped = [
-        (traces.now - each.at) - (traces.uptime_s - each.uptime_s)
-        for each in traces.takings
-        if each.uptime_s is not None
-        and traces.uptime_s is not None
-        and each.process.boot_id == traces.boot_id
+    of_this_boot = [
+        (each.uptime_s, each.at, file)
+        for file, each in traces.takings.items()
+        if each.uptime_s is not None and each.process.boot_id == traces.boot_id
     ]
-    worst = max(stepped, key=abs, default=0.0)
-    if abs(worst) > CLOCK_S:
-        text = f"the clock was set {_hours(worst)} since a measurement of this boot: check its time"
-        yield Finding(level="trouble", about="clock", text=text)
-    elif traces.last_write is not None and traces.last_write - traces.now > CLOCK_S:
-        behind_h = (traces.last_write - traces.now) / 3600
-        newest = datetime.datetime.fromtimestamp(traces.last_write, datetime.UTC)
+    if of_this_boot and traces.uptime_s is not None:
+        uptime_s, at, file = max(of_this_boot)
+        stepped_s = (traces.now - at) - (traces.uptime_s - uptime_s)
+        if abs(stepped_s) > CLOCK_S:
+            text = (
+                f"the clock was set {_hours(stepped_s)} since the last measurement of this boot: "
+                f"set it right, or, if it is, empty {file}"
+            )
+            yield Finding(level="trouble", about="clock", text=text)
+            return
+    file, written = traces.last_write or ("", traces.now)
+    if written - traces.now > CLOCK_S:
+        then = datetime.datetime.fromtimestamp(written, datetime.UTC)
         text = (
-            f"the clock is {behind_h:.1f} h behind our newest file, written "
-            f"{newest:%Y-%m-%d %H:%M} UTC: it is wrong now, or was then"
+            f"the clock is {(written - traces.now) / 3600:.1f} h behind our newest file, written "
+            f"{then:%Y-%m-%d %H:%M} UTC: set it right, or, if it is, touch {file}"
         )
         yield Finding(level="trouble", about="clock", text=text)
 

@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -77,10 +77,10 @@ class Traces(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str | None
     processes: tuple[OurProcess, ...] = ()
     leases: tuple[HeldLease, ...] = ()
-    takings: tuple[Taking, ...] = ()
-    """All that the lock files tell of."""
-    last_write: float | None = None
-    """When the newest of our files was written, by the wall clock then."""
+    takings: Mapping[str, Taking] = {}
+    """All that the lock files of this boot tell of, by file."""
+    last_write: tuple[str, float] | None = None
+    """The newest of our files, and when it was written, by the wall clock then."""
     disks: tuple[Disk, ...] = ()
     folders: tuple[str, ...] = ()
     """Temporary folders of ours that are a day old."""
@@ -117,7 +117,7 @@ def look(
         boot_id=Taking.now().process.boot_id,
         processes=tuple(_ours()),
         leases=tuple(_held(locks)),
-        takings=tuple(filter(None, (_taking(path) for path in locks))),
+        takings={str(path): told for path in locks if (told := _taking(path)) is not None},
         last_write=_last_write(state),
         disks=tuple(_disk(use, folder) for use, folder in disks),
         folders=tuple(_old_folders()),
@@ -265,13 +265,16 @@ def _locks(folder: Path) -> list[Path]:
         return []
 
 
-def _last_write(state: Path) -> float | None:
+def _last_write(state: Path) -> tuple[str, float] | None:
     """A file may go between the list and the look: a journal of the history does."""
-    newest: float | None = None
+    newest: tuple[str, float] | None = None
     for folder, _, found in os.walk(state):
         for name in found:
+            path = Path(folder, name)
             with contextlib.suppress(OSError):
-                newest = max(newest or 0.0, Path(folder, name).stat().st_mtime)
+                written = path.stat().st_mtime
+                if newest is None or written > newest[1]:
+                    newest = (str(path), written)
     return newest
 
 
@@ -357,12 +360,22 @@ def _xids(log: Path) -> tuple[list[tuple[str, int]], str | None]:
     try:
         descriptor = os.open(log, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:
-            with contextlib.suppress(BlockingIOError, BrokenPipeError):
-                while piece := os.read(descriptor, 8192):
-                    text += piece
+            while piece := _record(descriptor):
+                text += piece
         finally:
             os.close(descriptor)
     except OSError as error:
         return [], f"Xid errors: the kernel's log cannot be read ({error.strerror})"
     found = _XID.findall(text.decode(errors="replace"))
     return sorted({(bus, int(number)) for bus, number in found}), None
+
+
+def _record(log: int) -> bytes:
+    """The next record of the kernel's log; empty at its end. Raises OSError."""
+    while True:
+        try:
+            return os.read(log, 8192)
+        except BrokenPipeError:  # newer ones overwrote it: go on with the oldest there is
+            continue
+        except BlockingIOError:
+            return b""

@@ -33,7 +33,11 @@ DAY_S = 86400.0
 HERE = Identity(pid=7, start_ticks=1, boot_id="boot")
 TAKING = Taking(process=HERE, at=1_000_000.0, uptime_s=5000.0)
 CLEAN = Traces(
-    now=TAKING.at + 60, uptime_s=5060.0, boot_id="boot", takings=(TAKING,), last_write=TAKING.at
+    now=TAKING.at + 60,
+    uptime_s=5060.0,
+    boot_id="boot",
+    takings={"cpu.lock": TAKING},
+    last_write=("cpu.lock", TAKING.at),
 )
 ORPHAN = OurProcess(pid=40, group=40, command="python -m worker", is_orphan=True, job="github_1")
 AT_WORK = msgspec.structs.replace(ORPHAN, pid=50, group=50, is_orphan=False)
@@ -47,8 +51,12 @@ UNSEEN = (
     "may see"
 )
 BEHIND = (
-    "the clock is 24.0 h behind our newest file, written 1970-01-12 13:46 UTC: it is wrong now, or "
-    "was then"
+    "the clock is 24.0 h behind our newest file, written 1970-01-12 13:46 UTC: set it right, or, "
+    "if it is, touch cpu.lock"
+)
+STEPPED = (
+    "the clock was set 24.0 h {} since the last measurement of this boot: set it right, or, if it "
+    "is, empty cpu.lock"
 )
 
 
@@ -125,12 +133,12 @@ def test_a_clean_runner_has_nothing_to_tell() -> None:
         (
             {"now": CLEAN.now + DAY_S},
             "clock",
-            "the clock was set 24.0 h forward since a measurement of this boot: check its time",
+            STEPPED.format("forward"),
         ),
         (
             {"now": CLEAN.now - DAY_S, "last_write": None},
             "clock",
-            "the clock was set 24.0 h back since a measurement of this boot: check its time",
+            STEPPED.format("back"),
         ),
         (
             {"now": TAKING.at - DAY_S, "boot_id": "another"},
@@ -208,6 +216,15 @@ def test_memory_of_a_leased_gpu_may_be_its_workers_whom_a_container_does_not_see
 
 def test_time_between_two_jobs_is_no_step_of_the_clock() -> None:
     assert found(now=CLEAN.now + DAY_S, uptime_s=5060.0 + DAY_S) == []
+
+
+def test_the_clock_is_judged_by_the_last_measurement() -> None:
+    """One before it was set right would be a trouble for as long as the machine runs."""
+    wrong_then = msgspec.structs.replace(TAKING, at=TAKING.at + DAY_S, uptime_s=4000.0)
+    takings = {"gpu.lock": wrong_then, "cpu.lock": TAKING}
+    assert found(takings=takings) == []
+    older = {"gpu.lock": msgspec.structs.replace(wrong_then, uptime_s=5001.0), "cpu.lock": TAKING}
+    assert [each[1] for each in found(takings=older)] == ["clock"]
 
 
 def test_leases_do_not_care_for_the_clock(tmp_path: Path) -> None:
@@ -416,7 +433,8 @@ def test_a_file_may_vanish_while_we_look(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "history.sqlite-journal").symlink_to(tmp_path / "gone")
     monkeypatch.setattr(Path, "is_file", lambda _: True)
     traces = leftovers.look(tmp_path, [])
-    assert traces.last_write == (tmp_path / "history.sqlite").stat().st_mtime
+    written = tmp_path / "history.sqlite"
+    assert traces.last_write == (str(written), written.stat().st_mtime)
 
 
 def test_no_room_for_a_temporary_file_is_told_not_raised(
@@ -447,6 +465,32 @@ def test_the_kernels_log_tells_xids(tmp_path: Path) -> None:
     )
     traces = leftovers.look(tmp_path, [], log)
     assert traces.xids == (("PCI:0000:01:00", 79), ("PCI:0000:02:00", 31))
+
+
+def test_records_that_newer_ones_overwrote_end_no_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "kmsg"
+    log.touch()
+    read = os.read
+    answers: list[bytes | OSError] = [
+        b"4,1,9,-;NVRM: Xid (PCI:0000:01:00): 31, pid=1\n",
+        BrokenPipeError(),
+        b"4,9,9,-;NVRM: Xid (PCI:0000:01:00): 79, pid=1\n",
+        BlockingIOError(),
+    ]
+
+    def scripted(descriptor: int, size: int) -> bytes:
+        if not os.path.samestat(os.fstat(descriptor), log.stat()):
+            return read(descriptor, size)
+        answer = answers.pop(0)
+        if isinstance(answer, bytes):
+            return answer
+        raise answer
+
+    monkeypatch.setattr(os, "read", scripted)
+    traces = leftovers.look(tmp_path, [], log)
+    assert traces.xids == (("PCI:0000:01:00", 31), ("PCI:0000:01:00", 79))
 
 
 def test_an_unreadable_log_is_said_where_there_is_a_gpu(
