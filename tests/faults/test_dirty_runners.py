@@ -117,6 +117,8 @@ def test_a_driver_in_trouble_is_told(script: str, told: str, tmp_path: Path) -> 
 
 def test_a_clean_machine_is_fit(tmp_path: Path) -> None:
     machine = scripted_gpus(tmp_path / "gpus", ["GPU-a"], os.environ.get("PYTHONPATH", ""))
-    _, findings = doctor(tmp_path, machine)
-    ours = [each for each in findings if each["about"] not in {"process", "folder"}]
-    assert [each for each in ours if each["level"] == "trouble"] == []
+    code, findings = doctor(tmp_path, machine)
+    troubles = [each for each in findings if each["level"] == "trouble"]
+    of_others = [each for each in troubles if each["about"] == "process"]
+    assert troubles == of_others  # other tests strike runs on this machine
+    assert code == (75 if of_others else 0)

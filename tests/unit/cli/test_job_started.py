@@ -70,6 +70,20 @@ def test_a_clean_runner_has_nothing_to_tell() -> None:
     assert found(gpus=(CARD,), disks=(DISK,)) == []
 
 
+@pytest.mark.parametrize("processes", [(), (AT_WORK,)])
+def test_a_runner_with_nothing_but_notes_is_fit(
+    processes: tuple[OurProcess, ...],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    traces = msgspec.structs.replace(CLEAN, processes=processes)
+    monkeypatch.setattr("pytest_llmperf.cli.job_started.look", lambda *_: traces)
+    assert cli.main(["doctor", "--job-started"]) == 0
+    assert capsys.readouterr().out.endswith("this runner is fit for measuring\n")
+    assert cli.main(["doctor", "--job-started", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 0
+
+
 @pytest.mark.parametrize(
     ("traces", "about", "told"),
     [
