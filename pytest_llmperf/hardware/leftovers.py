@@ -343,11 +343,15 @@ def _missing(locks: Sequence[Path], here: set[str]) -> set[str]:
 
 def _known(cards: Path) -> set[str] | None:
     """The cards of the kernel's own list; None: a container's runtime cut it, or it is not told."""
-    if cards.is_mount() or cards.parent.is_mount():
-        return None
     found = set()
-    for path in cards.glob("*/information"):
-        stated = _CARD.search(files.text(path) or "")
+    try:
+        if cards.is_mount() or cards.parent.is_mount():
+            return None
+        told = [files.text(path) for path in cards.glob("*/information")]
+    except OSError:
+        return None
+    for text in told:
+        stated = _CARD.search(text or "")
         if stated is None:  # as of a card that nobody woke: GPU-????????-…
             return None
         found.add(names.slug(stated[1]))

@@ -332,6 +332,12 @@ def test_a_list_that_a_container_cuts_tells_of_no_card_that_is_gone(
     traces = leftovers.look(tmp_path, [], cards=tmp_path / "gpus")
     assert (traces.gone, traces.hidden) == ((), ("gpu-a",))
 
+    def deny(_: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "is_mount", deny)
+    assert leftovers.look(tmp_path, [], cards=tmp_path / "gpus").hidden == ("gpu-a",)
+
 
 def test_a_card_that_was_divided_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lease_of_a_card(tmp_path)
