@@ -135,6 +135,30 @@ def test_what_a_person_accepted_meanwhile_is_not_undone(night: Night) -> None:
     assert night.proposed() == "1\naccepted\nnight 2"
 
 
+@pytest.mark.parametrize(
+    ("doctor", "uploaded"),
+    [(0, ["actions/checkout", "./.github/actions/llmperf", "actions/upload-artifact"]), (75, [])],
+)
+def test_what_an_earlier_job_left_on_the_machine_is_not_proposed(
+    night: Night, doctor: int, uploaded: list[str]
+) -> None:
+    """The workspace outlives its job, so that baselines may lie there that nobody measured."""
+    job = night._job("machine")
+    (job.workspace / "baselines" / "t.jsonl").write_text("of a pull request\n")
+    command(job.folder / "bin", "pytest-llmperf", f"exit {doctor}")
+    command(job.folder / "bin", "python3", "exit 0")
+    used: list[str] = []
+
+    def use(name: str, inputs: Mapping[str, str]) -> None:
+        used.append(name)
+        if name == "./.github/actions/llmperf":
+            job.outputs["steps.llmperf.outputs.result"] = "result.json"
+
+    job.stand_in = use
+    job.workflow("nightly.yml", "measure")
+    assert used == uploaded
+
+
 def test_a_night_that_recorded_nothing_proposes_nothing(night: Night) -> None:
     job = night._job("writer")
 
