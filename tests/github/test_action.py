@@ -17,9 +17,14 @@ from tests.runner import commands_in
 NASTY = "a b'c\"d$(touch planted)`touch planted`;touch planted #é"
 
 
+def came_to(job: Job) -> list[tuple[str, int]]:
+    """The steps that ran, and their exit codes."""
+    return [(each.name, each.exit_code) for each in job.ran]
+
+
 def test_a_green_run_has_a_page_a_verdict_and_an_artifact(job: Job, used: Used) -> None:
     told = job.action("llmperf")
-    assert [(each.name, each.exit_code) for each in job.ran] == [("measure", 0), ("tell", 0)]
+    assert came_to(job) == [("refuse", 0), ("measure", 0), ("tell", 0)]
     assert told["verdict"] == "PASSED"
     assert told["headline"] == "green: 1 passed"
     assert json.loads(Path(told["result"]).read_text())["format"] == "pytest-llmperf-result"
@@ -38,7 +43,7 @@ def test_without_the_extra_for_pages_the_log_says_so(job: Job) -> None:
     (job.folder / "path").write_text(str(job.folder / "bin"))
     told = job.action("llmperf")
     assert told["headline"] == "green: 1 passed"
-    assert "no report.html: pip install 'pytest-llmperf[html]'" in job.ran[0].output
+    assert "no report.html: pip install 'pytest-llmperf[html]'" in job.ran[1].output
     assert not Path(told["result"]).with_name("report.html").exists()
     assert not (job.workspace / "baselines").exists(), "nothing is recorded unasked"
 
@@ -46,7 +51,7 @@ def test_without_the_extra_for_pages_the_log_says_so(job: Job) -> None:
 def test_a_red_run_fails_and_tells_all_the_same(job: Job, used: Used) -> None:
     (job.workspace / "test_it.py").write_text(TESTS.replace("LIMIT", "5000"))
     told = job.action("llmperf", keep="cache", record="true")
-    assert [(each.name, each.exit_code) for each in job.ran] == [("measure", 1), ("tell", 0)]
+    assert came_to(job) == [("refuse", 0), ("measure", 1), ("tell", 0)]
     assert told["verdict"] == "OVER_BUDGET"
     assert told["headline"] == "1 of 1 test red: 1 over budget"
     (annotation,) = commands_in("".join(each.output for each in job.ran))
@@ -56,9 +61,9 @@ def test_a_red_run_fails_and_tells_all_the_same(job: Job, used: Used) -> None:
 
 def test_a_run_that_never_began_has_no_verdict(job: Job) -> None:
     told = job.action("llmperf", arguments="--llmperf-samples=no")
-    assert job.ran[0].exit_code == 4
-    assert "must be a whole number" in job.ran[0].output
-    assert "no result.json: nothing was measured" in job.ran[1].output
+    assert job.ran[1].exit_code == 4
+    assert "must be a whole number" in job.ran[1].output
+    assert "no result.json: nothing was measured" in job.ran[2].output
     assert told["verdict"] == "NOTHING_MEASURED"
     assert told["summary"] == ""
 
@@ -68,7 +73,7 @@ def test_arguments_are_words_and_never_code(job: Job) -> None:
     (job.folder / "path").write_text(str(job.folder / "bin"))
     quoted = "'" + NASTY.replace("'", "'\"'\"'") + "'"
     job.action("llmperf", install=f"-e '.[a, b]' {quoted}", arguments=f"-k {quoted} 'x y'")
-    install, measure = (json.loads(each.output.splitlines()[-1]) for each in job.ran[:2])
+    install, measure = (json.loads(each.output.splitlines()[-1]) for each in job.ran[1:3])
     assert install == ["-m", "pip", "install", "-e", ".[a, b]", NASTY]
     assert measure[:3] == ["-m", "pytest", "--llmperf"]
     assert measure[-3:] == ["-k", NASTY, "x y"]
@@ -81,26 +86,44 @@ _SHOW = "import json, sys; print(json.dumps(sys.argv[1:]))"
 @pytest.mark.parametrize("step", ["install", "arguments"])
 def test_a_quote_without_its_other_half_is_refused(job: Job, step: str) -> None:
     job.action("llmperf", **{step: "-k 'half"})
-    assert job.ran[0].exit_code != 0
-    assert "unmatched single quote" in job.ran[0].output
+    assert job.ran[1].exit_code != 0
+    assert "unmatched single quote" in job.ran[1].output
 
 
 @pytest.mark.parametrize(
     ("inputs", "event", "why"),
     [
-        ({"record": "true"}, "pull_request", "pull request records no baselines"),
-        ({"record": "true"}, "pull_request_target", "pull request records no baselines"),
+        ({"record": "true"}, "pull_request", "a run of pull_request records no baselines"),
+        ({"record": "true"}, "pull_request_target", "a run of pull_request_target records no"),
+        ({"record": "true"}, "workflow_run", "only push, schedule and workflow_dispatch do"),
+        ({"record": "true"}, "issue_comment", "a run of issue_comment records no baselines"),
         ({"record": "yes"}, "push", "record must be true or false, and is 'yes'"),
-        ({"keep": "drawer"}, "push", "keep must be repository or cache, and is 'drawer'"),
+        ({"record": "true", "keep": "drawer"}, "push", "keep must be repository or cache, and is"),
     ],
 )
 def test_what_must_not_be_is_refused(
-    job: Job, inputs: dict[str, str], event: str, why: str
+    job: Job, used: Used, inputs: dict[str, str], event: str, why: str
 ) -> None:
     job.environment = {**job.environment, "GITHUB_EVENT_NAME": event}
-    job.action("llmperf", **inputs)
-    assert [each.exit_code for each in job.ran] == [4]
+    usual = {"keep": "cache", "install": "-e .", "python_version": "3.11"}
+    job.action("llmperf", **{**usual, **inputs})
+    assert came_to(job) == [("refuse", 4)], "nothing is installed"
     assert why in job.ran[0].output
+    assert used.told == [], "nothing is set up, restored or saved"
+
+
+@pytest.mark.parametrize("event", ["schedule", "workflow_dispatch"])
+def test_who_may_record_does(job: Job, event: str) -> None:
+    job.environment = {**job.environment, "GITHUB_EVENT_NAME": event}
+    job.action("llmperf", keep="cache", record="true")
+    assert not job.has_failed
+    assert list((job.workspace / ".llmperf" / "baselines").rglob("*.jsonl"))
+
+
+def test_where_pytest_never_began_nothing_is_saved(job: Job, used: Used) -> None:
+    job.action("llmperf", keep="cache", record="true", arguments="'half")
+    assert came_to(job) == [("refuse", 0), ("measure", 1)]
+    assert used.names == ["actions/cache/restore"]
 
 
 def test_what_the_main_branch_records_is_what_a_pull_request_meets(job: Job) -> None:
