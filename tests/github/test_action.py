@@ -149,6 +149,19 @@ def test_what_the_main_branch_records_is_what_a_pull_request_meets(job: Job) -> 
     assert not (job.workspace / "baselines").exists()
 
 
+def test_no_job_takes_what_another_one_keeps(job: Job, used: Used) -> None:
+    names = ("llmperf", "llmperf-gpu", "", "build")
+    for name in names:
+        job.action("llmperf", keep="cache", artifact=name, arguments="--version")
+    found = [given for _, given in used.told if "restore-keys" in given]
+    keys = [given["key"] for given in found]
+    assert keys[0] == "llmperf-Linux-X64-llmperf/7-1"
+    assert keys[2] == "llmperf-Linux-X64-/build test/measure/7-1", "a key takes no comma"
+    for number, given in enumerate(found):
+        meets = [key for key in keys if key.startswith(given["restore-keys"])]
+        assert meets == [keys[number]]
+
+
 def test_a_cancelled_job_uploads_nothing(job: Job, used: Used) -> None:
     job.cancelled = True
     job.action("llmperf", keep="cache", record="true")
