@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,13 @@ from tests.github.job import ROOT, Job, read
 
 GH = """
 echo "$*" >> "$CALLS"
-[ "$1 $2" = "pr list" ] && cat "$OPEN"
-exit 0
+if [ "$1 $2" = "pr list" ]; then
+    while [ "$1" != --jq ]; do shift; done
+    jq -r "$2" "$OPEN"
+fi
 """
+"""Stands in for GitHub's own command: notes what it was asked, and has jq answer as gh does."""
+OURS, FORKS = {"isCrossRepository": False}, {"isCrossRepository": True}
 BRANCH = "llmperf/baselines"
 
 
@@ -54,7 +59,9 @@ class Night:
     """Runs both jobs: what the machine measures is one line more."""
 
     def __init__(self, folder: Path, remote: Path) -> None:
-        self.folder, self.remote, self.count, self.open = folder, remote, 0, 0
+        self.folder, self.remote, self.count = folder, remote, 0
+        self.open: list[dict[str, bool]] = []
+        """The open pull requests from a branch of that name."""
 
     def run(self) -> list[str]:
         """One night; what was asked of GitHub."""
@@ -76,7 +83,8 @@ class Night:
         writer.workflow("nightly.yml", "propose")
         assert not writer.has_failed, writer.ran[-1].output
         calls = (writer.folder / "calls").read_text().splitlines()
-        self.open = 1
+        if any(each.startswith("pr create") for each in calls):
+            self.open.append(OURS)
         return calls
 
     def _job(self, name: str) -> Job:
@@ -85,7 +93,7 @@ class Night:
         job = Job(folder / "job", folder / "work", contexts={"github.token": "secret"})
         command(job.folder / "bin", "gh", GH)
         (job.folder / "path").write_text(str(job.folder / "bin"))
-        (job.folder / "open").write_text(str(self.open))
+        (job.folder / "open").write_text(json.dumps(self.open))
         job.environment = {"CALLS": str(job.folder / "calls"), "OPEN": str(job.folder / "open")}
         return job
 
@@ -103,6 +111,12 @@ def test_the_first_night_opens_a_pull_request(night: Night) -> None:
     assert git(night.remote, "show", "main:baselines/t.jsonl") == "1", "main is not written"
 
 
+def test_a_forks_branch_of_the_same_name_is_not_ours(night: Night) -> None:
+    night.open = [FORKS]
+    assert any(each.startswith("pr create") for each in night.run())
+    assert not any(each.startswith("pr create") for each in night.run())
+
+
 def test_further_nights_go_on_in_the_same_one(night: Night) -> None:
     night.run()
     calls = night.run()
@@ -118,7 +132,7 @@ def test_after_it_was_merged_the_next_night_begins_anew(night: Night) -> None:
     git(second, "merge", "-q", "--squash", f"origin/{BRANCH}")
     git(second, "commit", "-qm", "merged")
     git(second, "push", "-q", "origin", "main")
-    night.open = 0
+    night.open = []
     assert any("pr create" in each for each in night.run())
     assert night.proposed() == "1\nnight 1\nnight 2"
     assert night.commits() == 1
