@@ -66,7 +66,12 @@ class Night:
     def run(self) -> list[str]:
         """One night; what was asked of GitHub."""
         self.count += 1
+        asks = self._job("asks")
+        asks.workflow("nightly.yml", "ask")
+        assert not asks.has_failed, asks.ran[-1].output
         machine = self._job("machine")
+        told = asks.outputs["steps.ask.outputs.open"]
+        machine.contexts = {**machine.contexts, "needs.ask.outputs.open": told}
         measure = read(ROOT / ".github" / "workflows" / "nightly.yml")["jobs"]["measure"]["steps"]
         machine.steps([each for each in measure if each.get("name", "").startswith("go on")], {})
         assert not machine.has_failed, machine.ran[-1].output
@@ -136,6 +141,21 @@ def test_after_it_was_merged_the_next_night_begins_anew(night: Night) -> None:
     assert any("pr create" in each for each in night.run())
     assert night.proposed() == "1\nnight 1\nnight 2"
     assert night.commits() == 1
+
+
+def test_what_was_closed_and_not_merged_does_not_come_back(night: Night) -> None:
+    night.run()
+    night.open = []
+    assert any("pr create" in each for each in night.run())
+    assert night.proposed() == "1\nnight 2"
+    assert night.commits() == 1
+
+
+def test_a_branch_that_only_a_forks_proposal_has_is_not_gone_on_from(night: Night) -> None:
+    night.run()
+    night.open = [FORKS]
+    night.run()
+    assert night.proposed() == "1\nnight 2"
 
 
 def test_what_a_person_accepted_meanwhile_is_not_undone(night: Night) -> None:
