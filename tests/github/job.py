@@ -91,7 +91,7 @@ class Job:
     def steps(self, steps: Sequence[Mapping[str, Any]], known: Mapping[str, str]) -> None:
         """One after another, as far as their conditions hold."""
         for step in steps:
-            if not self._holds(step.get("if"), known):
+            if not self.holds(step.get("if"), known):
                 continue
             if "uses" in step:
                 given = {k: self._filled(str(v), known) for k, v in step.get("with", {}).items()}
@@ -148,7 +148,7 @@ class Job:
     def _filled(self, text: str, known: Mapping[str, str]) -> str:
         return _EXPRESSION.sub(lambda found: self._value(found[1].strip(), known), text)
 
-    def _holds(self, condition: str | None, known: Mapping[str, str]) -> bool:
+    def holds(self, condition: str | None, known: Mapping[str, str]) -> bool:
         """Comparisons, ``&&``, ``||``; without a function that asks for it, nothing has failed."""
         text = "" if condition is None else condition.removeprefix("${{").removesuffix("}}").strip()
         asks = "cancelled()" in text or "always()" in text

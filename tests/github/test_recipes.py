@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.github.job import ROOT, read
+from tests.github.job import ROOT, Job, read
 from tests.github.test_lint import check
 
 TEXT = (ROOT / "docs" / "ci.md").read_text()
@@ -45,6 +45,13 @@ def test_they_give_the_action_inputs_that_it_has() -> None:
     ]
     assert set(used["with"]) <= set(known)
     assert {name for name in known if f"| `{name}` |" in TEXT} == set(known)
+
+
+def test_what_records_is_not_cancelled_by_the_next_push(tmp_path: Path) -> None:
+    (text,) = [each for each in GITHUB if "record:" in each]
+    asked = yaml.safe_load(text)["concurrency"]["cancel-in-progress"]
+    for event, is_cancelled in (("push", False), ("pull_request", True)):
+        assert Job(tmp_path, tmp_path).holds(asked, {"github.event_name": event}) is is_cancelled
 
 
 @pytest.mark.parametrize("text", GITLAB)
