@@ -131,6 +131,8 @@ class Job:
             "GITHUB_JOB": "measure",
             "GITHUB_PATH": str(paths),
             "GITHUB_REPOSITORY": "owner/scratch",
+            "GITHUB_RUN_ID": "7",
+            "GITHUB_SERVER_URL": "https://github.com",
             "GITHUB_STEP_SUMMARY": str(self.page),
             "GITHUB_WORKFLOW": "build, test",
             "GITHUB_WORKSPACE": str(self.workspace),

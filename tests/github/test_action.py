@@ -59,13 +59,17 @@ def test_a_red_run_fails_and_tells_all_the_same(job: Job, used: Used) -> None:
     assert used.names == ["actions/cache/restore", "actions/upload-artifact", "actions/cache/save"]
 
 
-def test_a_run_that_never_began_has_no_verdict(job: Job) -> None:
+def test_a_run_that_never_began_says_that_nothing_was_measured(job: Job, used: Used) -> None:
     told = job.action("llmperf", arguments="--llmperf-samples=no")
     assert job.ran[1].exit_code == 4
     assert "must be a whole number" in job.ran[1].output
     assert "no result.json: nothing was measured" in job.ran[2].output
     assert told["verdict"] == "NOTHING_MEASURED"
-    assert told["summary"] == ""
+    assert told["headline"] == "nothing measured"
+    summary = Path(told["summary"])
+    assert summary.read_text().startswith("## llmperf: nothing measured\n")
+    (_, given) = used.told[0]
+    assert summary.parent == Path(given["path"]), "in the artifact, for the job that comments"
 
 
 def test_arguments_are_words_and_never_code(job: Job) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.github.conftest import command
-from tests.github.job import Job
+from tests.github.job import ROOT, Job, read
 
 GH = """
 printf '%s\\n' "$@" | jq -R . | jq -sc . >> "$CALLS"
@@ -18,6 +19,8 @@ exit 0
 """
 """Stands in for GitHub's own command: notes what it was asked, and has jq answer as gh does."""
 
+HEAD, RUN = "c0ffee" * 6 + "c0ff", "https://github.com/owner/scratch/actions/runs/7"
+TOP = f"<!-- pytest-llmperf: llmperf -->\n{HEAD}, [the run]({RUN})\n\n"
 MARKED = "<!-- pytest-llmperf: llmperf -->\n## llmperf: green"
 
 
@@ -28,6 +31,7 @@ def comments(job: Job) -> Job:
     (job.folder / "path").write_text(str(job.folder / "bin"))
     places = {name: str(job.folder / name.lower()) for name in ("CALLS", "COMMENTS", "BODY")}
     job.environment = {**job.environment, **places}
+    job.contexts = {**job.contexts, "github.event.pull_request.head.sha": HEAD}
     (job.workspace / "summary.md").write_text("## llmperf: red `$(touch planted)` é\n")
     return job
 
@@ -49,7 +53,7 @@ def test_the_first_run_writes_it(comments: Job) -> None:
     assert "POST" in last
     assert "repos/owner/scratch/issues/12/comments" in last
     body = (comments.folder / "body").read_text()
-    assert body == "<!-- pytest-llmperf: llmperf -->\n## llmperf: red `$(touch planted)` é\n"
+    assert body == f"{TOP}## llmperf: red `$(touch planted)` é\n"
     assert not (comments.workspace / "planted").exists()
 
 
@@ -68,19 +72,40 @@ def test_another_job_has_another_comment(comments: Job) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"number": "12/../../1"}, {"number": ""}, {"number": "1", "name": 'x")) | .id'}]
+    "given",
+    [
+        {"number": "12/../../1"},
+        {"number": ""},
+        {"number": "1", "name": 'x")) | .id'},
+        {"number": "1", "commit": ""},
+        {"number": "1", "commit": "main](https://example.org)"},
+    ],
 )
-def test_a_number_or_name_that_is_none_is_refused(comments: Job, given: dict[str, str]) -> None:
+def test_what_is_no_number_name_or_commit_is_refused(comments: Job, given: dict[str, str]) -> None:
     comments.action("comment", file="summary.md", **given)
     assert [each.exit_code for each in comments.ran] == [4]
     assert not (comments.folder / "calls").exists()
 
 
-def test_a_file_that_is_missing_is_no_comment(comments: Job) -> None:
-    there_are(comments)
-    comments.action("comment", file="nothing.md", number="12")
-    assert comments.has_failed
-    assert not (comments.folder / "calls").exists()
+def test_where_the_run_broke_early_what_an_earlier_one_said_does_not_stay(comments: Job) -> None:
+    there_are(comments, (3, "Bot", MARKED))
+
+    def use(name: str, inputs: Mapping[str, str]) -> None:
+        if name == "./.github/actions/comment":
+            comments.action("comment", number="12", **inputs)
+
+    comments.stand_in = use
+    comments.workflow("gpu.yml", "comment")
+    assert not comments.has_failed, comments.ran[-1].output
+    assert "repos/owner/scratch/issues/comments/3" in calls(comments)[-1]
+    body = (comments.folder / "body").read_text()
+    assert body == f"{TOP}## llmperf: nothing measured\n\n[The run]({RUN}) tells why.\n"
+
+
+def test_an_artifact_that_is_missing_does_not_keep_the_comment_from_being_written() -> None:
+    steps = read(ROOT / ".github" / "workflows" / "gpu.yml")["jobs"]["comment"]["steps"]
+    (download,) = (each for each in steps if "download-artifact" in each["uses"])
+    assert download["continue-on-error"] is True
 
 
 def test_a_large_file_is_cut_to_what_a_comment_takes(comments: Job) -> None:
