@@ -49,6 +49,8 @@ class Job:
     """Such as ``github.run_id``."""
     stand_in: StandIn = lambda name, inputs: None
     cancelled: bool = False
+    cancelled_in: str | None = None
+    """The name of the step during which it will be cancelled."""
     ran: list[Ran] = field(default_factory=list)
     outputs: dict[str, str] = field(default_factory=dict)
     """``steps.ID.outputs.NAME`` → its value."""
@@ -118,6 +120,7 @@ class Job:
             self.outputs[f"steps.{step.get('id')}.outputs.{name}"] = value
         name = step.get("name", step["run"])
         self.ran.append(Ran(name, ended.returncode, ended.stdout))
+        self.cancelled |= name == self.cancelled_in
 
     def _told(self) -> dict[str, str]:
         """The environment of every step."""
@@ -150,14 +153,14 @@ class Job:
     def _filled(self, text: str, known: Mapping[str, str]) -> str:
         return _EXPRESSION.sub(lambda found: self._value(found[1].strip(), known), text)
 
-    def holds(self, condition: str | None, known: Mapping[str, str]) -> bool:
+    def holds(self, condition: str | None, known: Mapping[str, str] | None = None) -> bool:
         """Comparisons, ``&&``, ``||``; without a function that asks for it, nothing has failed."""
         text = "" if condition is None else condition.removeprefix("${{").removesuffix("}}").strip()
         asks = "cancelled()" in text or "always()" in text
         if not text:
             return not (self.has_failed or self.cancelled)
         text = text.replace("!cancelled()", str(not self.cancelled)).replace("always()", "True")
-        text = _NAME.sub(lambda found: repr(self._value(found[0], known)), text)
+        text = _NAME.sub(lambda found: repr(self._value(found[0], known or {})), text)
         holds = eval(text.replace("&&", " and ").replace("||", " or "))  # our own workflows' text
         return bool(holds) and (asks or not (self.has_failed or self.cancelled))
 

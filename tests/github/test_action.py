@@ -167,9 +167,10 @@ def test_no_job_takes_what_another_one_keeps(job: Job, used: Used) -> None:
 
 
 def test_a_cancelled_job_uploads_nothing(job: Job, used: Used) -> None:
-    job.cancelled = True
+    job.cancelled_in = "measure"
     job.action("llmperf", keep="cache", record="true")
-    assert used.told == []
+    assert came_to(job) == [("refuse", 0), ("measure", 0)]
+    assert used.names == ["actions/cache/restore"]
 
 
 def test_pytest_takes_the_place_of_the_shell(job: Job) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from tests.github.job import ROOT, read
+import pytest
+
+from tests.github.job import ROOT, Job, read
+
+READ = {"contents": "read"}
 
 
 def workflow(name: str) -> dict[str, Any]:
@@ -18,3 +23,64 @@ def test_a_night_waits_for_no_reviewer() -> None:
     told = (ROOT / "docs" / "ci.md").read_text()
     assert "`gpu` with *Required reviewers*" in told
     assert "`gpu-nightly`, without reviewers" in told
+
+
+@pytest.mark.parametrize(
+    ("event", "head", "begins"),
+    [
+        ("pull_request", "stranger/scratch", False),
+        ("pull_request", "", False),
+        ("pull_request", "owner/scratch", True),
+        ("workflow_dispatch", "", True),
+    ],
+)
+def test_a_forks_pull_request_does_not_reach_the_machine(
+    tmp_path: Path, event: str, head: str, begins: bool
+) -> None:
+    told = {
+        "github.event_name": event,
+        "github.event.pull_request.head.repo.full_name": head,
+        "github.repository": "owner/scratch",
+    }
+    job = Job(tmp_path, tmp_path, contexts=told)
+    assert job.holds(workflow("gpu.yml")["jobs"]["measure"]["if"]) is begins
+
+
+@pytest.mark.parametrize(("branch", "begins"), [("main", True), ("feature", False)])
+def test_a_night_is_of_the_main_branch(tmp_path: Path, branch: str, begins: bool) -> None:
+    told = {"github.ref_name": branch, "github.event.repository.default_branch": "main"}
+    jobs = workflow("nightly.yml")["jobs"]
+    assert Job(tmp_path, tmp_path, contexts=told).holds(jobs["ask"]["if"]) is begins
+    assert jobs["measure"]["needs"] == "ask"
+    assert "if" not in jobs["measure"], "a condition could begin it where the other was skipped"
+
+
+@pytest.mark.parametrize(
+    ("name", "events", "permissions"),
+    [
+        (
+            "gpu.yml",
+            {"pull_request", "workflow_dispatch"},
+            {"measure": READ, "comment": {**READ, "pull-requests": "write"}},
+        ),
+        (
+            "nightly.yml",
+            {"schedule", "workflow_dispatch"},
+            {
+                "ask": {"pull-requests": "read"},
+                "measure": READ,
+                "propose": {"contents": "write", "pull-requests": "write"},
+            },
+        ),
+    ],
+)
+def test_the_machine_cannot_write_and_who_writes_is_not_the_machine(
+    name: str, events: set[str], permissions: dict[str, dict[str, str]]
+) -> None:
+    told = workflow(name)
+    assert set(told[True]) == events  # type: ignore[index] # YAML takes "on" for a truth value
+    assert told["permissions"] == READ
+    jobs = told["jobs"]
+    assert {key: job.get("permissions", READ) for key, job in jobs.items()} == permissions
+    ours = {key for key, job in jobs.items() if "self-hosted" in job["runs-on"]}
+    assert ours == {"measure"}
