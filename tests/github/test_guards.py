@@ -1,4 +1,4 @@
-"""Are the workflows that use a machine of our own as guarded as docs/ci.md says?"""
+"""Are the workflows as guarded as docs/ci.md says, and each on its right machine?"""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ import pytest
 from tests.github.job import ROOT, Job, read
 
 READ = {"contents": "read"}
+WITHOUT_CUDA = "https://download.pytorch.org/whl/cpu"
 
 
 def workflow(name: str) -> dict[str, Any]:
     return read(ROOT / ".github" / "workflows" / name)
+
+
+def test_a_runner_without_a_gpu_loads_no_cuda() -> None:
+    told = workflow("ci.yml")["jobs"]["test"]
+    assert told["env"] == {"PIP_EXTRA_INDEX_URL": WITHOUT_CUDA}
+    assert told["runs-on"] == "ubuntu-24.04"
 
 
 def test_a_night_waits_for_no_reviewer() -> None:
