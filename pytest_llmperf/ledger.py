@@ -6,6 +6,7 @@ import datetime
 import functools
 import importlib.metadata
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -51,6 +52,10 @@ class Ledger:
         """What went wrong beside the tests."""
         self.interrupted = False
         """Whether the run ended before all of its tests had run."""
+        self.selected: int | None = None
+        """How many tests there were to run."""
+        self.exit_status = 0
+        """What the run ends with, as far as it has come."""
         self.annotations: list[str] = []
         """Commands for the log of a job of GitHub Actions."""
         self.written: list[str] = []
@@ -103,48 +108,56 @@ class Ledger:
             more = len(gone) - _SHOWN_ORPHANS
             self.notes.append(f"and {more} more: pytest-llmperf baseline prune --missing FILE")
 
-    def write(self, exit_status: int, wall_s: float) -> int:
-        """Write down what the options ask for; the exit status that the run then ends with.
+    def write(self, wall_s: float) -> None:
+        """Write down what the options ask for.
 
-        A run that was asked to write baselines or results and cannot is an error of its own; the
-        history is only for trends.
+        A run that was asked to write baselines or results and cannot is an error of its own, that
+        whatever is written later tells; the history is only for trends.
         """
-        accepted: list[Accepted] = []
-        if self._settings.records:
-            try:
-                accepted = record(self._settings.baselines, self._pairs, self._act, self.shifts)
-                self.written += self._recorded(len(accepted))
-            except BaselineError as error:
-                self.notes.append(f"baselines: {error}")
-                exit_status = _TOOL_FAILED
+        accepted = self._record() if self._settings.records else []
         if self.has_measured and self._settings.history != OFF:
-            trouble = remember(
-                self._settings.history,
-                self.result(),
-                self._act,
-                accepted,
-                wall_s=wall_s,
-                exit_status=exit_status,
-            )
-            if trouble is not None:
-                self.notes.append(f"history: {trouble}")
-        if self._settings.json is not None:
-            try:
-                write_json(self.result(), self._settings.json)
-                self.written.append(f"written: {self._settings.json}")
-            except OSError as error:
-                self.notes.append(f"--llmperf-json: nothing was written: {error}")
-                exit_status = _TOOL_FAILED
+            self._remember(accepted, wall_s)
         if self._settings.html is not None:
-            try:
-                self._write_page(self._settings.html)
-                self.written.append(f"written: {self._settings.html}")
-            except OSError as error:
-                self.notes.append(f"--llmperf-html: nothing was written: {error}")
-                exit_status = _TOOL_FAILED
+            self._write_file("--llmperf-html", self._settings.html, self._write_page)
+        if self._settings.json is not None:
+            self._write_file("--llmperf-json", self._settings.json, self._write_json)
         if self._settings.github:
             self._tell_github()
-        return exit_status
+
+    def _record(self) -> list[Accepted]:
+        """Add this run to the baselines; what was accepted as the new normal."""
+        try:
+            accepted = record(self._settings.baselines, self._pairs, self._act, self.shifts)
+        except BaselineError as error:
+            self.notes.append(f"baselines: {error}")
+            self.exit_status = _TOOL_FAILED
+            return []
+        self.written += self._recorded(len(accepted))
+        return accepted
+
+    def _remember(self, accepted: list[Accepted], wall_s: float) -> None:
+        trouble = remember(
+            self._settings.history,
+            self.result(),
+            self._act,
+            accepted,
+            wall_s=wall_s,
+            exit_status=self.exit_status,
+        )
+        if trouble is not None:
+            self.notes.append(f"history: {trouble}")
+
+    def _write_file(self, option: str, path: Path, write: Callable[[Path], None]) -> None:
+        try:
+            write(path)
+            self.written.append(f"written: {path}")
+        except OSError as error:
+            self.notes.append(f"{option}: nothing was written: {error}")
+            self.exit_status = _TOOL_FAILED
+
+    def _write_json(self, path: Path) -> None:
+        """Raises OSError."""
+        write_json(self.result(), path)
 
     def _write_page(self, path: Path) -> None:
         """With the history's sessions where there is a history. Raises OSError."""
@@ -197,6 +210,8 @@ class Ledger:
             suite_shifts=self.shifts,
             notes=self.notes,
             interrupted=self.interrupted,
+            selected=self.selected,
+            exit_status=self.exit_status,
         )
 
 

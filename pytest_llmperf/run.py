@@ -157,8 +157,10 @@ class Run:
         if session.exitstatus == pytest.ExitCode.INTERRUPTED:
             self.ledger.note_interruption(session.testscollected)
         self._tell_orphans(session)
-        wall_s = time.monotonic() - self._began
-        session.exitstatus = self.ledger.write(int(session.exitstatus), wall_s)
+        self.ledger.selected = session.testscollected
+        self.ledger.exit_status = int(session.exitstatus)
+        self.ledger.write(time.monotonic() - self._began)
+        session.exitstatus = self.ledger.exit_status
         return (yield)
 
     def _tell_orphans(self, session: pytest.Session) -> None:

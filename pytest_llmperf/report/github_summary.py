@@ -48,13 +48,17 @@ def headline(machines: Sequence[Machine]) -> str:
     tests = [test for machine in machines for test in machine.tests]
     red = sum(len(machine.red) for machine in machines)
     verdicts = sum((machine.verdicts for machine in machines), Counter[Verdict]())
-    told = [f"{verdicts[each]} {word}" for each, word in WORDS.items() if verdicts[each]]
+    missing = sum(machine.missing for machine in machines)
+    ended = f"{len(tests)} of {len(tests) + missing} tests have a result"
+    told = [ended] * bool(missing)
+    told += [f"{verdicts[each]} {word}" for each, word in WORDS.items() if verdicts[each]]
     skipped = sum(each.outcome == "skipped" for each in tests)
     otherwise = sum(len(machine.failed_otherwise) for machine in machines)
     told += [f"{otherwise} failed otherwise"] * bool(otherwise)
     told += [f"{skipped} skipped"] * bool(skipped)
     suites = sum(len(machine.red_suites) for machine in machines)
     told += [f"{suites} suite{'' if suites == 1 else 's'} regressed"] * bool(suites)
+    told += [f"exit status {each}" for machine in machines for each in machine.exit_statuses]
     return ": ".join(filter(None, (_color(machines, red, len(tests)), ", ".join(told))))
 
 

@@ -12,11 +12,18 @@ from pytest_llmperf.gate.verdict import Verdict, worst
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.report.result import JudgedTest, RunResult
 
+_RED = {"failed", "error"}
+"""Outcomes of tests that make a run red."""
+_TESTS_FAILED, _INTERRUPTED = 1, 2
+_NOT_RED = {None, 0, 5}
+"""Exit statuses of pytest; 5: nothing was run, or measured."""
+
 
 class Color(enum.StrEnum):
     """What a run came to as a whole. Green is only what was found to be good."""
 
     RED = "red"
+    INCOMPLETE = "incomplete"
     GREEN = "green"
     UNDECIDED = "undecided"
     NOTHING_MEASURED = "nothing measured"
@@ -40,11 +47,22 @@ class Machine:
     tests: list[JudgedTest]
     suite_shifts: list[SuiteShift]
     notes: list[str]
+    is_complete: bool = True
+    """Whether none of its runs was interrupted."""
+    missing: int = 0
+    """Tests that interrupted runs were to run, and have no result of."""
+    exit_statuses: tuple[int, ...] = ()
+    """Of runs that ended red, and not by a test or by all of them together."""
+
+    @property
+    def failed_beside(self) -> bool:
+        """Whether a run broke off, or ended red by something beside its tests."""
+        return bool(self.exit_statuses) or not self.is_complete
 
     @property
     def red(self) -> list[JudgedTest]:
         """Tests that failed, or could not be run."""
-        return [each for each in self.tests if each.outcome in {"failed", "error"}]
+        return [each for each in self.tests if each.outcome in _RED]
 
     @property
     def failed_otherwise(self) -> list[JudgedTest]:
@@ -58,11 +76,7 @@ class Machine:
     @property
     def red_suites(self) -> list[SuiteShift]:
         """All tests together, where that is what made the run red."""
-        return [
-            each
-            for each in self.suite_shifts
-            if each.verdict is not Verdict.NO_BASELINE and each.verdict.fails(strict=self.strict)
-        ]
+        return [each for each in self.suite_shifts if _is_red(each, strict=self.strict)]
 
     @property
     def has_measured(self) -> bool:
@@ -89,9 +103,11 @@ def merge(results: Mapping[str, RunResult]) -> list[Machine]:
 
 
 def color(machines: Sequence[Machine]) -> Color:
-    """Red by a test or by all tests of a machine together."""
-    if any(each.red or each.red_suites for each in machines):
+    """Red by a test, by all tests of a machine together, or by how pytest ended."""
+    if any(each.red or each.red_suites or each.exit_statuses for each in machines):
         return Color.RED
+    if not all(each.is_complete for each in machines):
+        return Color.INCOMPLETE
     verdicts = {verdict for each in machines for verdict in each.verdicts}
     if verdicts & {Verdict.PASSED, Verdict.IMPROVED}:
         return Color.GREEN
@@ -101,7 +117,7 @@ def color(machines: Sequence[Machine]) -> Color:
 
 def outcome(machines: Sequence[Machine]) -> str:
     """The worst verdict, in a word; ``FAILED`` for what failed otherwise, ``NOTHING_MEASURED``."""
-    if any(each.failed_otherwise for each in machines):
+    if any(each.failed_otherwise or each.failed_beside for each in machines):
         return "FAILED"
     verdicts = [verdict for each in machines for verdict in each.verdicts]
     verdicts += [shift.verdict for each in machines for shift in each.red_suites]
@@ -119,7 +135,31 @@ def _machine(group: Mapping[str, RunResult]) -> Machine:
         tests=[test for each in results for test in each.tests],
         suite_shifts=[shift for each in results for shift in each.suite_shifts],
         notes=[note for each in results for note in each.notes],
+        is_complete=not any(each.interrupted for each in results),
+        missing=sum(_missing(each) for each in results),
+        exit_statuses=tuple(dict.fromkeys(filter(None, map(_unexplained, results)))),
     )
+
+
+def _missing(result: RunResult) -> int:
+    """How many tests an interrupted run has no result of."""
+    if not result.interrupted or result.selected is None:
+        return 0
+    return max(0, result.selected - len(result.tests))
+
+
+def _unexplained(result: RunResult) -> int | None:
+    """The exit status of a red run, unless its tests or its interruption say why."""
+    status = result.exit_status
+    if status in _NOT_RED or (status == _INTERRUPTED and result.interrupted):
+        return None
+    tests = any(each.outcome in _RED for each in result.tests)
+    suites = any(_is_red(each, strict=result.strict) for each in result.suite_shifts)
+    return None if status == _TESTS_FAILED and (tests or suites) else status
+
+
+def _is_red(shift: SuiteShift, *, strict: bool) -> bool:
+    return shift.verdict is not Verdict.NO_BASELINE and shift.verdict.fails(strict=strict)
 
 
 def _refuse_overlap(group: Mapping[str, RunResult]) -> None:

@@ -157,6 +157,10 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """What went wrong beside the tests, such as an engine that crashed on leaving."""
     interrupted: bool = False
     """Whether the run ended before all of its tests had run."""
+    selected: int | None = None
+    """How many tests there were to run; None: not known."""
+    exit_status: int | None = None
+    """pytest's, as it was when this was written; None: not known."""
 
 
 def judged(

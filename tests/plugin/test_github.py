@@ -191,6 +191,76 @@ def test_a_clock_that_is_a_day_off_turns_no_verdict(  # noqa: PLR0917 - fixtures
     assert len(lines(pytester.path, "session")) == 11 * 3, "of three metrics"
 
 
+GREEN = """
+@pytest.mark.perf(min_tps=5)
+def test_good(load_model, measure):
+    measure(load(load_model), prompt_tokens=8, new_tokens=8)
+"""
+STOPPED = """
+def test_stopped(measure):
+    raise KeyboardInterrupt
+
+def test_never_reached(measure):
+    pass
+"""
+BROKEN = """
+@pytest.fixture(scope="session", autouse=True)
+def plugin(request):
+    class Breaks:
+        def pytest_runtest_logfinish(self):
+            raise RuntimeError("broken plugin")
+    request.config.pluginmanager.register(Breaks())
+"""
+BASELINES_TAKEN = """
+def test_takes_the_place_of_the_baselines(request):
+    (request.config.rootpath / "baselines").write_text("a file")
+"""
+PAGE_TAKEN = """
+def test_takes_the_place_of_the_page(request):
+    (request.config.rootpath / "page.html").mkdir()
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "options", "code", "headline"),
+    [
+        (STOPPED, [], 2, "incomplete: 1 of 3 tests have a result, 1 passed"),
+        (BROKEN, [], 3, "red: 1 passed, exit status 3"),
+        ("def test_own(): assert 0", [], 1, "red: 1 passed, exit status 1"),
+        (BASELINES_TAKEN, ["--llmperf-record"], 4, "red: 1 passed, exit status 4"),
+        (PAGE_TAKEN, ["--llmperf-html=page.html"], 4, "red: 1 passed, exit status 4"),
+    ],
+    ids=["interrupted", "internal error", "another test", "no baselines", "no page"],
+)
+def test_what_ended_a_run_beside_its_tests_is_not_green(  # noqa: PLR0917 - fixtures and a table
+    llmperf: Run,
+    pytester: pytest.Pytester,
+    job: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: str,
+    options: list[str],
+    code: int,
+    headline: str,
+) -> None:
+    result = llmperf(GREEN + more, *options, "--llmperf-json=out.json", apart=True)
+    assert result.ret == code
+    assert job.read_text().splitlines()[0] == f"## llmperf: {headline}"
+    capsys.readouterr()
+    assert main(["report", str(pytester.path / "out.json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"verdict": "FAILED", "headline": headline}
+
+
+@pytest.mark.usefixtures("history")
+def test_a_baseline_without_a_test_is_not_green_where_it_fails(
+    llmperf: Run, pytester: pytest.Pytester, job: Path
+) -> None:
+    assert llmperf(GREEN, "--llmperf-strict").ret == 1
+    told = job.read_text()
+    assert told.startswith("## llmperf: red: ")
+    assert "exit status 1" in told.splitlines()[0]
+    assert "a baseline has no test any more" in told
+
+
 def test_a_page_that_others_nearly_filled_gets_the_verdict(llmperf: Run, job: Path) -> None:
     job.write_text("x" * (MOST_BYTES - 400))
     assert llmperf(RED).ret == 1

@@ -22,6 +22,7 @@ _SKIPPED = Chip("SKIPPED", "–", "none")
 _UNJUDGED = Chip("UNJUDGED", "·", "none")
 _OF_RUN = {
     Color.RED: Chip("RED", "✕", "bad"),
+    Color.INCOMPLETE: Chip("INCOMPLETE", "?", "open"),
     Color.GREEN: Chip("GREEN", "✓", "good"),
     Color.UNDECIDED: Chip("UNDECIDED", "?", "open"),
     Color.NOTHING_MEASURED: Chip("NOTHING MEASURED", "–", "none"),

@@ -49,6 +49,26 @@ def test_green_is_green(tmp_path: Path) -> None:
     assert headline(machines(tmp_path, one_test(PASSED))) == "green: 1 passed"
 
 
+def ended(root: Path, *tests: JudgedTest, **ending: object) -> list[Machine]:
+    result = msgspec.structs.replace(run_result(root), tests=list(tests), notes=[])
+    return merge({"a.json": msgspec.structs.replace(result, **ending)})
+
+
+def test_a_run_that_broke_off_is_not_green(tmp_path: Path) -> None:
+    cut = {"interrupted": True, "selected": 50, "exit_status": 2}
+    told = headline(ended(tmp_path, one_test(PASSED), **cut))
+    assert told == "incomplete: 1 of 50 tests have a result, 1 passed"
+    red = one_test(OVER, outcome="failed")
+    told = headline(ended(tmp_path, red, **cut))
+    assert told == "1 of 1 test red: 1 of 50 tests have a result, 1 over budget"
+
+
+@pytest.mark.parametrize("status", [1, 3, 4])
+def test_a_run_that_ended_red_by_something_else_is_not_green(status: int, tmp_path: Path) -> None:
+    told = headline(ended(tmp_path, one_test(PASSED), selected=1, exit_status=status))
+    assert told == f"red: 1 passed, exit status {status}"
+
+
 def test_what_could_not_be_decided_is_not_green(tmp_path: Path) -> None:
     assert headline(machines(tmp_path, one_test(OPEN))) == "undecided: 1 inconclusive"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from pytest_llmperf.gate.suite import SuiteShift
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.report.merged import Overlap, merge, outcome
@@ -98,3 +99,43 @@ def test_a_run_comes_to_its_worst_verdict(
 
 def outcome_of(machine: Hardware, *tests: JudgedTest) -> str:
     return outcome(merge({"a.json": a_result(machine, *tests)}))
+
+
+SHIFT = SuiteShift(verdict=Verdict.REGRESSED, effect=-0.02, needed=-0.01, pairs=9, sessions=9)
+
+
+@pytest.mark.parametrize(
+    ("status", "of_the_test", "shifts", "left"),
+    [
+        (None, "passed", [], ()),
+        (0, "passed", [], ()),
+        (5, "skipped", [], ()),
+        (1, "failed", [], ()),
+        (1, "error", [], ()),
+        (1, "passed", [SHIFT], ()),
+        (1, "passed", [], (1,)),
+        (2, "passed", [], (2,)),
+        (3, "failed", [], (3,)),
+        (4, "failed", [SHIFT], (4,)),
+    ],
+)
+def test_an_exit_status_that_no_test_explains_is_kept(
+    machine: Hardware, status: int | None, of_the_test: str, shifts: list[SuiteShift], left: object
+) -> None:
+    result = a_result(machine, a_test("t.py::one", of_the_test))
+    ended = msgspec.structs.replace(result, exit_status=status, suite_shifts=shifts)
+    (found,) = merge({"a.json": ended})
+    assert found.exit_statuses == left
+    assert found.failed_beside is bool(left)
+
+
+def test_a_shard_that_broke_off_makes_all_of_them_incomplete(machine: Hardware) -> None:
+    whole = msgspec.structs.replace(a_result(machine, a_test("one")), selected=1, exit_status=0)
+    cut = msgspec.structs.replace(
+        a_result(machine, a_test("two")), selected=50, exit_status=2, interrupted=True
+    )
+    (found,) = merge({"a.json": whole, "b.json": cut})
+    assert (found.is_complete, found.missing, found.exit_statuses) == (False, 49, ())
+    assert outcome([found]) == "FAILED"
+    (older,) = merge({"b.json": msgspec.structs.replace(cut, selected=None, exit_status=None)})
+    assert (older.is_complete, older.missing) == (False, 0)
