@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 import pytest
+from markdown_it import MarkdownIt
 
 from pytest_llmperf.report.markdown import LONGEST, escaped, table
 
@@ -18,12 +22,20 @@ from pytest_llmperf.report.markdown import LONGEST, escaped, table
         ("two\nlines\tand\r\nmore", "two lines and more"),
         ("[x](http://y)", r"\[x\](http://y)"),
         ("`code` *bold* _under_ ~~out~~", r"\`code\` \*bold\* \_under\_ \~\~out\~\~"),
-        ("thanks @somebody", "thanks &#64;somebody"),
+        ("thanks @somebody", "thanks @\u200bsomebody"),
+        ("fixes #12, o/r#3 and gh-4", "fixes \\#\u200b12, o/r\\#\u200b3 and gh-\u200b4"),
+        ("# heading, c#", r"\# heading, c\#"),
         ("quotes \" and ' and 🐍", "quotes \" and ' and 🐍"),
     ],
 )
 def test_nothing_in_it_is_markup(text: str, shown: str) -> None:
     assert escaped(text) == shown
+
+
+def test_what_is_rendered_mentions_nobody_and_refers_to_nothing() -> None:
+    rendered = MarkdownIt().renderInline(escaped("@all @o/team a@b.c #12 o/r#12 GH-12 &#64;all"))
+    assert "o/team" in rendered
+    assert re.findall(r"@\w|#\d|gh-\d", html.unescape(rendered), re.IGNORECASE) == []
 
 
 def test_the_end_of_a_long_one_is_left_out() -> None:
