@@ -17,7 +17,7 @@ from pytest_llmperf.report.closing import suite_text, without_baseline
 from pytest_llmperf.report.comparison import comparison_line
 from pytest_llmperf.report.markdown import escaped, table
 from pytest_llmperf.report.merged import Machine, color
-from pytest_llmperf.report.result import JudgedMeasurement, JudgedTest, valid_pairs
+from pytest_llmperf.report.result import Comparison, JudgedMeasurement, JudgedTest, valid_pairs
 
 MOST_BYTES = 1 << 20
 _SHOWN = ("decode_tps", "prefill_tps", "queue_tps", "ttft", "ram", "vram")
@@ -38,8 +38,16 @@ _CLOSING = "… and {} more lines, for which a summary has no room: they are in 
 def summary(machines: Sequence[Machine], room_bytes: int = MOST_BYTES) -> str:
     """Markdown of at most ``room_bytes``; empty if not even the verdict has room."""
     lines = [f"## llmperf: {headline(machines)}", ""]
-    for machine in machines:
-        lines += _machine(machine)
+    ranked = sorted(machines, key=_rank)
+    red = [(each, part) for each in ranked if (part := _red(each))]
+    is_red = [each for each, _ in red]
+    rest = [(each, part) for each in ranked if (part := _rest(each)) or each not in is_red]
+    headed: Machine | None = None
+    for machine, part in [*red, *rest]:
+        if machine is not headed:
+            lines += [_heading(machine), ""]
+            headed = machine
+        lines += part
     return _within(lines, room_bytes)
 
 
@@ -68,28 +76,63 @@ def _color(machines: Sequence[Machine], red: int, tests: int) -> str:
     return color(machines)
 
 
-def _machine(machine: Machine) -> list[str]:
+def _rank(machine: Machine) -> int:
+    """The lowest has the worst to tell."""
+    if machine.failed_otherwise or machine.failed_beside:
+        return -1
+    verdicts = [shift.verdict for shift in machine.red_suites]
+    verdicts += [each.verdict for each in machine.tests if each.verdict is not None]
+    return min(map(_ORDER.index, verdicts), default=len(_ORDER))
+
+
+def _heading(machine: Machine) -> str:
     date = machine.created[:10]
     where = f"{words.machine(machine.hardware)} · {date} · {', '.join(machine.llmperf)}"
-    parts = [f"### {escaped(where)}", "", *_failed_otherwise(machine.failed_otherwise)]
-    parts += [*_measured(machine.tests), *_compared(machine.tests)]
+    return f"### {escaped(where)}"
+
+
+def _red(machine: Machine) -> list[str]:
+    """What made it red, of every kind."""
+    suites = [f"suite: {suite_text(each)}" for each in machine.red_suites]
+    notes = _notes(machine) if machine.failed_beside else []
+    parts = [*_failed_otherwise(machine.failed_otherwise), *_listed([*suites, *notes])]
+    return [*parts, *_rows(machine, fails=True)]
+
+
+def _rest(machine: Machine) -> list[str]:
     shifts = [
         f"suite: {suite_text(each)}"
         for each in machine.suite_shifts
-        if each.verdict is not Verdict.NO_BASELINE
+        if each.verdict is not Verdict.NO_BASELINE and each not in machine.red_suites
     ]
     gated = [pair for pair in valid_pairs(machine.tests) if pair.is_gated]
-    notes = [f"note: {each}" for each in machine.notes]
+    notes = [] if machine.failed_beside else _notes(machine)
     listed = _listed([*shifts, *without_baseline(gated), *notes])
-    return [*parts, *_skipped(machine.tests), *listed]
+    return [*_rows(machine, fails=False), *_skipped(machine.tests), *listed]
 
 
-def _measured(tests: Sequence[JudgedTest]) -> list[str]:
-    """Every measurement, the worst first."""
-    told = [(test, judged) for test in tests for judged in test.measurements]
+def _notes(machine: Machine) -> list[str]:
+    return [f"note: {each}" for each in machine.notes]
+
+
+def _rows(machine: Machine, *, fails: bool) -> list[str]:
+    """Tables of what fails by its verdict, or of everything else."""
+
+    def belongs(verdict: Verdict | None) -> bool:
+        return (verdict is not None and verdict.fails(strict=machine.strict)) is fails
+
+    measured = [(test, each) for test in machine.tests for each in test.measurements]
+    compared = [(test, each) for test in machine.tests for each in test.comparisons]
+    return [
+        *_measured([each for each in measured if belongs(each[1].verdict)]),
+        *_compared([each for each in compared if belongs(each[1].verdict)]),
+    ]
+
+
+def _measured(told: Sequence[tuple[JudgedTest, JudgedMeasurement]]) -> list[str]:
+    """Measurements, the worst first."""
     if not told:
         return []
-    told.sort(key=lambda each: _ORDER.index(each[1].verdict))
     shown = [name for name in _SHOWN if any(name in each.measurement.metrics for _, each in told)]
     head = ["verdict", "test", "why", *(f"{BY_NAME[name].label}, {_unit(name)}" for name in shown)]
     rows = [
@@ -99,7 +142,7 @@ def _measured(tests: Sequence[JudgedTest]) -> list[str]:
             escaped(_why(test, judged)),
             *(_number(judged, name) for name in shown),
         ]
-        for test, judged in told
+        for test, judged in sorted(told, key=lambda each: _ORDER.index(each[1].verdict))
     ]
     return [*table(head, rows, numbers=len(shown)), ""]
 
@@ -131,17 +174,18 @@ def _number(judged: JudgedMeasurement, name: str) -> str:
     return f"{text} ({changes[0]})" if changes else text
 
 
-def _compared(tests: Sequence[JudgedTest]) -> list[str]:
-    told = [(test, each) for test in tests for each in test.comparisons]
+def _compared(told: Sequence[tuple[JudgedTest, Comparison]]) -> list[str]:
+    """Comparisons, the worst first, and at last those without a limit."""
     if not told:
         return []
+    order = [*_ORDER, None]
     rows = [
         [
             f"**{compared.verdict or '–'}**",
             escaped(test.test),
             escaped(comparison_line(compared)),
         ]
-        for test, compared in told
+        for test, compared in sorted(told, key=lambda each: order.index(each[1].verdict))
     ]
     return [*table(["verdict", "test", "A against B"], rows), ""]
 

@@ -18,6 +18,7 @@ from pytest_llmperf.report.markdown import LONGEST
 from pytest_llmperf.report.merged import Machine, merge
 from pytest_llmperf.report.result import JudgedTest
 from tests.unit.gate.test_contract import measurement
+from tests.unit.report.many_results import a_comparison
 from tests.unit.report.test_result import judge_it, one_test, run_result
 
 PASSED = judge_it(measurement(decode_tps=30, ram=1.5), min_tps=20)
@@ -137,6 +138,45 @@ def test_it_stays_within_the_room(room: int, tmp_path: Path) -> None:
     assert len(told.encode()) <= room
     assert told.startswith("## llmperf: green: 4000 passed")
     assert "more lines, for which a summary has no room" in told.splitlines()[-1]
+
+
+def ratio(root: Path, verdict: Verdict | None, label: str) -> JudgedTest:
+    compared = msgspec.structs.replace(a_comparison(label), verdict=verdict)
+    outcome = "failed" if verdict is Verdict.OVER_BUDGET else "passed"
+    test = one_test(test=f"t.py::{label}", outcome=outcome)
+    return msgspec.structs.replace(test, verdict=verdict, comparisons=[compared])
+
+
+def order(told: str, *names: str) -> list[str]:
+    """``names`` in the order in which they stand there."""
+    return sorted(names, key=told.index)
+
+
+def test_what_fails_stands_before_what_does_not_of_any_kind_and_machine(tmp_path: Path) -> None:
+    (first,) = machines(tmp_path / "a", one_test(PASSED, test="t.py::green-a"))
+    tests = [
+        one_test(PASSED, test="t.py::green-b"),
+        ratio(tmp_path, None, "unlimited"),
+        ratio(tmp_path, Verdict.PASSED, "fast"),
+        ratio(tmp_path, Verdict.INCONCLUSIVE, "open"),
+        ratio(tmp_path, Verdict.OVER_BUDGET, "slow"),
+    ]
+    (second,) = machines(tmp_path / "b", *tests)
+    second = dataclasses.replace(second, strict=False)
+    (third,) = machines(tmp_path / "c", one_test(test="t.py::broken", outcome="error"))
+    told = summary([first, second, third])
+    names = ["broken", "slow", "green-b", "open", "fast", "unlimited", "green-a"]
+    assert order(told, *(f"t.py::{each}" for each in names)) == [f"t.py::{each}" for each in names]
+    assert told.count("### ") == 3, "a part that follows its own needs no heading"
+
+
+def test_what_is_cut_is_green(tmp_path: Path) -> None:
+    greens = [one_test(PASSED, test=f"t.py::green-{number}") for number in range(99)]
+    (first,) = machines(tmp_path / "a", *greens)
+    (second,) = machines(tmp_path / "b", *greens, ratio(tmp_path, Verdict.OVER_BUDGET, "slow"))
+    told = summary([first, second], 2000)
+    assert "| **OVER_BUDGET** | t.py::slow |" in told
+    assert "more lines, for which a summary has no room" in told
 
 
 def test_no_room_is_no_summary(tmp_path: Path) -> None:
