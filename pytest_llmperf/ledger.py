@@ -20,7 +20,7 @@ from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.options import Settings
 from pytest_llmperf.provenance import act_of_this_run
 from pytest_llmperf.remember import OFF, remember
-from pytest_llmperf.report.annotations import Annotation, annotate
+from pytest_llmperf.report.annotations import annotate
 from pytest_llmperf.report.github import Untold, append_summary
 from pytest_llmperf.report.merged import merge
 from pytest_llmperf.report.result import (
@@ -180,13 +180,13 @@ class Ledger:
     def _tell_github(self) -> None:
         """A page that cannot be written is told of, and changes no verdict."""
         machines = merge({"this run": self.result()})
-        told = annotate(machines)
+        trouble = ""
         try:
             append_summary(machines)
         except Untold as error:
-            self.notes.append(str(error))
-            told.append(Annotation("warning", "llmperf", str(error)))
-        self.annotations = [str(each) for each in told]
+            trouble = str(error)
+            self.notes.append(trouble)
+        self.annotations = [str(each) for each in annotate(machines, trouble)]
 
     def _recorded(self, accepted: int) -> list[str]:
         pairs = len(self._pairs)

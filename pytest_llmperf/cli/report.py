@@ -13,7 +13,7 @@ from pathlib import Path
 from pytest_llmperf.cli.answer import NOTHING, TOOL_FAILED, USAGE, Wrong, complain, print_json, say
 from pytest_llmperf.cli.results import read_result
 from pytest_llmperf.report import words
-from pytest_llmperf.report.annotations import Annotation, annotate
+from pytest_llmperf.report.annotations import annotate
 from pytest_llmperf.report.closing import closing_lines
 from pytest_llmperf.report.github import SUMMARY, Untold, append_summary, hushed, is_job
 from pytest_llmperf.report.github_summary import headline, summary
@@ -143,14 +143,17 @@ def _write(text: str, path: Path) -> None:
 
 
 def _tell_github(machines: Sequence[Machine]) -> None:
-    """Raises Wrong where the summary cannot be written; the annotations are printed before."""
-    for each in annotate(machines):
+    """Raises Wrong where the summary cannot be written; the annotations are printed."""
+    is_page = bool(os.environ.get(SUMMARY))
+    trouble = ""
+    if is_page:
+        try:
+            append_summary(machines)
+        except Untold as error:
+            trouble = str(error)
+    for each in annotate(machines, trouble):
         say(str(each))
-    if not os.environ.get(SUMMARY):
+    if trouble:
+        raise Wrong(trouble)
+    if not is_page:
         say(summary(machines))
-        return
-    try:
-        append_summary(machines)
-    except Untold as error:
-        say(str(Annotation("warning", "llmperf", str(error))))
-        raise Wrong(str(error)) from error

@@ -40,8 +40,11 @@ class Annotation:
         return f"::{self.kind} {properties}::{_data(self.message)}"
 
 
-def annotate(machines: Sequence[Machine]) -> list[Annotation]:
-    """At most ten of each kind: red tests are errors, undecided ones warnings."""
+def annotate(machines: Sequence[Machine], trouble: str = "") -> list[Annotation]:
+    """At most ten of each kind: red tests are errors, undecided ones warnings.
+
+    ``trouble``: why no summary was written; it comes before the other warnings.
+    """
     failed = [(test, "failed") for machine in machines for test in machine.failed_otherwise]
     judged = [
         (test, str(test.verdict))
@@ -62,15 +65,18 @@ def annotate(machines: Sequence[Machine]) -> list[Annotation]:
         for shift in machine.red_suites
     ]
     errors = [*suites, *_annotations("error", [*failed, *judged])]
-    return [*_most(errors), *_most(_annotations("warning", undecided))]
+    untold = [Annotation("warning", "llmperf", trouble)] if trouble else []
+    warnings = [*untold, *_annotations("warning", undecided)]
+    where = "" if trouble else ": see the summary of the job"
+    return [*_most(errors, where), *_most(warnings, where)]
 
 
-def _most(annotations: Sequence[Annotation]) -> list[Annotation]:
-    """``annotations``: of one kind, the worst first."""
+def _most(annotations: Sequence[Annotation], where: str) -> list[Annotation]:
+    """``annotations``: of one kind, the worst first. ``where``: the others are."""
     if len(annotations) <= MOST:
         return list(annotations)
     rest = len(annotations) - MOST + 1
-    counted = f"and {rest} more: see the summary of the job"
+    counted = f"and {rest} more{where}"
     return [*annotations[: MOST - 1], Annotation(annotations[0].kind, "llmperf", counted)]
 
 

@@ -32,14 +32,16 @@ def append_summary(
         raise Untold(f"no summary: {SUMMARY} names no file")
     path = Path(name)
     try:
-        taken = path.stat().st_size if path.exists() else 0
-        text = summary(machines, MOST_BYTES - taken)
+        before = path.read_bytes() if path.exists() else b""
+        taken = len(before)
+        begin = "" if before.endswith(b"\n") or not before else "\n"
+        text = summary(machines, MOST_BYTES - taken - len(begin))
         if not text:
             raise Untold(
                 f"no summary: {path} holds {taken} bytes of the {MOST_BYTES} that GitHub takes"
             )
         with path.open("a", encoding="utf-8") as file:
-            file.write(text)
+            file.write(begin + text)
     except OSError as error:
         raise Untold(
             f"no summary: it cannot be written, {SUMMARY}={path}: {error.strerror}"

@@ -266,5 +266,5 @@ def test_a_page_that_others_nearly_filled_gets_the_verdict(llmperf: Run, job: Pa
     assert llmperf(RED).ret == 1
     told = job.read_text()
     assert len(told.encode()) <= MOST_BYTES
-    assert "## llmperf: 1 of 1 test red" in told
+    assert "\n## llmperf: 1 of 1 test red" in told
     assert "more lines, for which a summary has no room" in told

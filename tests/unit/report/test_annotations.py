@@ -46,6 +46,14 @@ def test_of_many_the_worst_are_shown_and_the_rest_counted(tmp_path: Path) -> Non
     assert found[-1].message == "and 22 more: see the summary of the job"
 
 
+def test_why_there_is_no_summary_is_among_the_ten_warnings(tmp_path: Path) -> None:
+    undecided = [one_test(OPEN, test=f"t/a.py::t{number}") for number in range(MOST)]
+    found = annotate(machines(tmp_path, *undecided), "no summary: the disk is full")
+    assert len(found) == MOST
+    assert found[0].message == "no summary: the disk is full"
+    assert found[-1].message == "and 2 more", "there is no summary to be seen"
+
+
 def test_ten_are_all_shown(tmp_path: Path) -> None:
     tests = [one_test(OVER, test=f"t/a.py::t{n}", outcome="failed", reason="w") for n in range(10)]
     assert len(annotate(machines(tmp_path, *tests))) == 10
