@@ -19,6 +19,8 @@ _FALSE = {"0", "false", "no", "off", ""}
 _OFF = "off"
 _PREFIX = "LLMPERF_"
 _NOT_SETTINGS = {
+    "LLMPERF_BROWSER",
+    "LLMPERF_CONTRACT_CALLS",
     "LLMPERF_CACHE",
     "LLMPERF_GPTQ_PYTHON",
     "LLMPERF_LONG",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -236,6 +237,21 @@ def test_a_bad_value_in_the_environment_is_named_with_its_variable(
     with pytest.raises(BadOption) as caught:
         settings(pytester, environment={variable: text}, switch=field != "enabled")
     assert str(caught.value).startswith(f"environment variable {variable}: {message}")
+
+
+def test_no_variable_of_our_own_tests_is_taken_for_a_misspelt_option(
+    pytester: pytest.Pytester,
+) -> None:
+    top = Path(__file__).parents[3]
+    files = [top / "Makefile", *(top / "tests").rglob("*.py")]
+    named = {name for file in files for name in re.findall(r"LLMPERF_[A-Z_]+", file.read_text())}
+    ours = named - {variable for _, variable, _, _ in ALL.values()}
+    assert "LLMPERF_BROWSER" in ours
+    made_up = {"LLMPERF_RECROD", "LLMPERF_X", "LLMPERF_EMPTY", "LLMPERF_"}
+    config, warned = pytester.parseconfig("--llmperf"), Warned()
+    config.pluginmanager.register(warned)
+    read_settings(config, dict.fromkeys(ours - made_up, "1"))
+    assert warned.texts == []
 
 
 @pytest.mark.parametrize(("field", "text", "message"), BAD)
