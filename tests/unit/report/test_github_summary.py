@@ -13,6 +13,7 @@ import pytest
 from pytest_llmperf.gate.suite import SuiteShift
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.report.annotations import annotate
+from pytest_llmperf.report.github import SUMMARY, append_summary
 from pytest_llmperf.report.github_summary import MOST_BYTES, headline, summary
 from pytest_llmperf.report.markdown import LONGEST
 from pytest_llmperf.report.merged import Machine, merge
@@ -177,6 +178,23 @@ def test_what_is_cut_is_green(tmp_path: Path) -> None:
     told = summary([first, second], 2000)
     assert "| **OVER_BUDGET** | t.py::slow |" in told
     assert "more lines, for which a summary has no room" in told
+
+
+@pytest.mark.parametrize(("before", "begin"), [("x\n", ""), ("x", "\n")])
+def test_it_begins_on_a_line_of_its_own_for_which_there_is_room(
+    before: str, begin: str, tmp_path: Path
+) -> None:
+    page, found = tmp_path / "page.md", machines(tmp_path / "a", one_test(PASSED))
+    environment = {SUMMARY: str(page)}
+    page.write_text(before)
+    append_summary(found, environment)
+    assert page.read_text() == before + begin + summary(found)
+    for more, is_whole in ((0, True), (1, False)):
+        room = len((begin + summary(found)).encode())
+        page.write_text("x" * (MOST_BYTES - room - len(before) + more) + before)
+        append_summary(found, environment)
+        assert page.stat().st_size <= MOST_BYTES
+        assert page.read_text().endswith(summary(found)) is is_whole
 
 
 def test_no_room_is_no_summary(tmp_path: Path) -> None:
