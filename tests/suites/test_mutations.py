@@ -47,7 +47,7 @@ def test_a_spoiled_suite_fails(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, f"--rootdir={tmp_path}", *given(mutation)],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=500,
-        env={**os.environ, VARIABLE: name, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, VARIABLE: name, "PYTHONPATH": str(ROOT), "CI": "whole reasons"},
     )  # fmt: skip
     last = (done.stdout.splitlines() or [""])[-1]
     told = re.search(r"(\d+) failed", last)
