@@ -181,7 +181,7 @@ def test_a_page_is_written(
     page = tmp_path / "new" / "report.html"
     assert main(["report", str(result), "--html", str(page)]) == 0
     told = capsys.readouterr()
-    assert told.err.startswith("written: ")
+    assert told.err.split() == ["written:", str(page)]
     assert told.out == ""
     text = page.read_text(encoding="utf-8")
     assert "<title>✕ llmperf: 1 of 2 tests red: 1 over budget, 1 passed</title>" in text
