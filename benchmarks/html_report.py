@@ -29,10 +29,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pytest_llmperf.report.html.writing import write_html  # noqa: E402
-from pytest_llmperf.report.merged import merge  # noqa: E402
-from pytest_llmperf.report.result import read_json  # noqa: E402
-from tests.unit.report.many_results import many_results  # noqa: E402
+from pytest_llmperf.report.html.writing import write_html  # noqa: E402 - the path comes first
+from pytest_llmperf.report.merged import merge  # noqa: E402 - the path comes first
+from pytest_llmperf.report.result import read_json  # noqa: E402 - the path comes first
+from tests.unit.report.many_results import many_results  # noqa: E402 - the path comes first
 
 TESTS, SESSIONS = 200, 50
 RUNS, RUNS_QUICK = 20, 5

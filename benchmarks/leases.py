@@ -28,7 +28,7 @@ from paired import Benchmark, Target, option_parser
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))
 
-from tests.scripted_gpus import overlaps, requests, scripted_gpus, sections  # noqa: E402
+from tests.scripted_gpus import overlaps, requests, scripted_gpus, sections  # noqa: E402 - the path comes first
 
 CARDS = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
 TESTS = 8

@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -19,6 +17,7 @@ from pytest_llmperf.hardware.facts import Accelerator
 from pytest_llmperf.hardware.gpu_lease import GpuLeases
 from pytest_llmperf.hardware.lease import LeaseError
 from pytest_llmperf.hardware.visible import visible
+from tests.unit.hardware.holding import holder, says
 
 CARD = Accelerator(kind="cuda", vendor="nvidia", name="RTX", integrated=False)
 CARDS = tuple(msgspec.structs.replace(CARD, uuid=f"GPU-{each}") for each in "abc")
@@ -45,25 +44,9 @@ sys.stdin.readline()
 """
 
 
-@contextmanager
-def process(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def process(folder: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """A process that takes leases, says which, and holds them until it reads a line."""
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(folder), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[3],
-    ) as running:
-        try:
-            yield running
-        finally:
-            running.kill()
-
-
-def says(running: subprocess.Popen[str]) -> str:
-    assert running.stdout is not None
-    return running.stdout.readline().strip()
+    return holder(PROGRAM, folder, *arguments)
 
 
 def leases(folder: Path, gpus: tuple[Accelerator, ...] = CARDS, **variables: str) -> GpuLeases:

@@ -6,13 +6,13 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from pytest_llmperf.hardware.lease import LeaseError, cpu_lease, default_directory
+from tests.unit.hardware.holding import holder, says
 
 PATIENT_S = 60.0
 
@@ -28,25 +28,9 @@ print("gave back", flush=True)
 """
 
 
-@contextmanager
-def process(folder: Path, program: str = PROGRAM) -> Iterator[subprocess.Popen[str]]:
+def process(folder: Path, program: str = PROGRAM) -> AbstractContextManager[subprocess.Popen[str]]:
     """A process that takes the lease and holds it until it reads a line."""
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[3],
-    ) as running:
-        try:
-            yield running
-        finally:
-            running.kill()
-
-
-def says(running: subprocess.Popen[str]) -> str:
-    assert running.stdout is not None
-    return running.stdout.readline().strip()
+    return holder(program, folder)
 
 
 def says_at_last(running: subprocess.Popen[str]) -> str:
