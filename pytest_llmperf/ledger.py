@@ -94,9 +94,8 @@ class Ledger:
     def note_interruption(self, selected: int) -> None:
         """Somebody ended the run early: what is written down is not whole, and says so."""
         self.interrupted = True
-        self.notes.append(
-            f"the run was interrupted: {len(self._texts)} of {selected} tests have a result"
-        )
+        told = f"interrupted: {len(self._texts)} of {selected} tests have a result"
+        self.notes.append(f"the run was {told if selected else 'over before it had a test'}")
 
     def note_orphans(self, gone: list[str]) -> None:
         """Name baselines whose tests are gone, and what forgets them."""

@@ -127,3 +127,11 @@ def test_one(load_model, measure, request):
     measure(load(load_model))
 """)
     assert result.ret == 0
+
+
+def test_a_mistake_at_collection_is_no_interruption_of_tests(llmperf: Run) -> None:
+    wrong = "import pytest\n@pytest.mark.perf(min_tsp=20)\ndef test_it(measure): pass"
+    result = llmperf(wrong)
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(["*did you mean 'min_tps'?", "note: the run was over before*"])
+    assert "0 of 0" not in result.stdout.str()
