@@ -31,6 +31,8 @@ from pytest_llmperf.gate.summary import MOST_LOG, InvocationSummary, SessionSumm
 
 UNKNOWN_NOISE, UNKNOWN_WEIGHT = 0.025, 4
 """What sessions differ by where there are fewer than five other pairs to learn it from."""
+SEED_NOISE = 0.05
+"""At least, while a seed stands for sessions: they do on a shared virtual machine's CPU."""
 POOLED_WEIGHT = 8
 LEAST_PAIRS, LEAST_COHORT_SESSIONS = 5, 3
 _MANY_SESSIONS = 10
@@ -109,7 +111,7 @@ def estimate(
     sigma = math.sqrt((prior_weight * prior**2 + squares) / freedom)
     seeded = [each for each in first if each.seeded]
     if seeded:
-        sigma = max(sigma, UNKNOWN_NOISE)
+        sigma = max(sigma, SEED_NOISE)
     ways = len(first) - len(seeded) + bool(seeded)
     return Noise(
         centre=centre,

@@ -13,7 +13,7 @@ from pytest_llmperf.gate import Cohort, SessionSummary
 from pytest_llmperf.gate.past import adjusted, counted
 from pytest_llmperf.gate.slope import probe_slope
 from pytest_llmperf.gate.statistics import (
-    UNKNOWN_NOISE,
+    SEED_NOISE,
     adjusted_mean,
     cohort_of,
     estimate,
@@ -154,15 +154,15 @@ def test_a_new_epoch_keeps_the_weight_of_the_probe() -> None:
 
 def test_a_seed_counts_as_three_sessions_and_widens_the_noise() -> None:
     """Five seeded sessions share what was peculiar to their one go, so the centre is worth one:
-    error = 2.5 % · √2.57.
+    error = 5 % · √2.57.
     """
     seed = history([0.0] * 5, seeded=True)
     assert counted(seed) == 3
-    assert estimate(seed, NO_NOISE).sigma == UNKNOWN_NOISE
-    assert estimate(seed, NO_NOISE).error == pytest.approx(0.0400780, abs=1e-7)
+    assert estimate(seed, NO_NOISE).sigma == SEED_NOISE
+    assert estimate(seed, NO_NOISE).error == pytest.approx(0.0801561, abs=1e-7)
     later = [*seed, *level(4)]
     assert counted(later) == 7
-    assert estimate(later, NO_NOISE).error == pytest.approx(0.025 * math.sqrt(1 + 1.57 / 5))
+    assert estimate(later, NO_NOISE).error == pytest.approx(0.05 * math.sqrt(1 + 1.57 / 5))
 
 
 def test_a_seed_wears_off_with_the_fifth_session() -> None:
