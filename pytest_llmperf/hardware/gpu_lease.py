@@ -3,12 +3,15 @@
 A lock file for each physical device, or MIG instance, by its UUID. The worker inherits the lock, so
 that it stays taken until the engine is gone, even if whoever took it was killed. Nobody waits for
 a device below one that he holds, in the order of the lock files: so two never wait for each other.
+Who holds none waits in a line for each GPU, so that one run leaves another its turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pytest_llmperf.hardware import names
@@ -125,7 +128,8 @@ class GpuLeases:
 
     def _take_any(self, paths: Sequence[Path], on_wait: OnWait | None) -> Path:
         locks = {path: Lock(path) for path in paths}
-        wait_for(lambda: any(lock.take() for lock in locks.values()), on_wait)
+        with _first_in_line(paths) as is_first:
+            wait_for(lambda: any(is_first(path) and locks[path].take() for path in paths), on_wait)
         (taken,) = (path for path, lock in locks.items() if lock.descriptor >= 0)
         self._held[taken] = locks[taken]
         self._last = taken
@@ -133,25 +137,31 @@ class GpuLeases:
 
     def _take_all(self, paths: Sequence[Path], on_wait: OnWait | None) -> list[Path]:
         missing = sorted({*paths} - {*self._held})
-        fresh: dict[Path, Lock] = {}
-        try:
-            for path in missing:
-                lock = fresh[path] = Lock(path)
-                if any(path < held for held in self._held):
-                    if not lock.take():
-                        raise LeaseError(
-                            f"{path.stem} is in use by another process, and waiting for it while "
-                            "this test holds a GPU might never end: load the model that takes "
-                            "several GPUs first, or in a test of its own"
-                        )
-                else:
-                    wait_for(lock.take, on_wait)
-        except BaseException:
-            for lock in fresh.values():
-                lock.leave()
-            raise
+        fresh = {path: Lock(path) for path in missing}
+        # Who holds a GPU does not stand in line: the first in line may be waiting for that one.
+        with _first_in_line([] if self._held else missing) as is_first:
+            try:
+                for path in [] if self._held else missing:
+                    wait_for(partial(is_first, path), on_wait)
+                for path, lock in fresh.items():
+                    self._take_next(path, lock, on_wait)
+            except BaseException:
+                for lock in fresh.values():
+                    lock.leave()
+                raise
         self._held |= fresh
         return list(paths)
+
+    def _take_next(self, path: Path, lock: Lock, on_wait: OnWait | None) -> None:
+        """Wait for it unless that could go round in a circle. Raises OSError, LeaseError."""
+        if not any(path < held for held in self._held):
+            wait_for(lock.take, on_wait)
+        elif not lock.take():
+            raise LeaseError(
+                f"{path.stem} is in use by another process, and waiting for it while this test "
+                "holds a GPU might never end: load the model that takes several GPUs first, or in "
+                "a test of its own"
+            )
 
     def _seat(self, paths: Sequence[Path]) -> Seat:
         places = [place for place, gpu in enumerate(self.seen.gpus) if self._path(gpu) in {*paths}]
@@ -179,3 +189,22 @@ class GpuLeases:
         for lock in self._held.values():
             lock.free()
         self._held.clear()
+
+
+@contextmanager
+def _first_in_line(paths: Sequence[Path]) -> Iterator[Callable[[Path], bool]]:
+    """Become the one who gets a GPU next, and remain it until the end; whether that is so.
+
+    Who comes back for another turn has to stand in line: he would otherwise always be there before
+    those who wake now and then to see whether it is free.
+    """
+    lines = {path: Lock(path.with_name(f"next-{path.name}")) for path in paths}
+
+    def is_first(path: Path) -> bool:
+        return lines[path].descriptor >= 0 or lines[path].take()
+
+    try:
+        yield is_first
+    finally:
+        for line in lines.values():
+            line.leave()

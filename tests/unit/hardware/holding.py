@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,3 +30,9 @@ def says(running: subprocess.Popen[str]) -> str:
     """Its next line."""
     assert running.stdout is not None
     return running.stdout.readline().strip()
+
+
+def says_nothing(running: subprocess.Popen[str]) -> bool:
+    """Whether there is no next line yet, all earlier ones having been read."""
+    assert running.stdout is not None
+    return not select.select([running.stdout], [], [], 0)[0]

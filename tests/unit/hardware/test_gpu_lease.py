@@ -17,7 +17,7 @@ from pytest_llmperf.hardware.facts import Accelerator
 from pytest_llmperf.hardware.gpu_lease import GpuLeases
 from pytest_llmperf.hardware.lease import LeaseError
 from pytest_llmperf.hardware.visible import visible
-from tests.unit.hardware.holding import holder, says
+from tests.unit.hardware.holding import holder, says, says_nothing
 
 CARD = Accelerator(kind="cuda", vendor="nvidia", name="RTX", integrated=False)
 CARDS = tuple(msgspec.structs.replace(CARD, uuid=f"GPU-{each}") for each in "abc")
@@ -41,6 +41,27 @@ if len(sys.argv) > 3:
     engine = ["sleep", "600"]
     print(subprocess.Popen(engine, pass_fds=seat.descriptors).pid, flush=True)
 sys.stdin.readline()
+"""
+
+
+GREEDY = """
+import itertools, sys
+from pathlib import Path
+from pytest_llmperf.hardware.facts import Accelerator
+from pytest_llmperf.hardware.gpu_lease import GpuLeases
+from pytest_llmperf.hardware.visible import visible
+
+gpus = [
+    Accelerator(kind="cuda", vendor="nvidia", name="RTX", integrated=False, uuid=f"GPU-{each}")
+    for each in "abc"
+]
+leases = GpuLeases(visible(gpus, {}), Path(sys.argv[1]))
+for turn in itertools.count():
+    leases.take(None)
+    print(turn, flush=True)
+    if turn == 0:
+        sys.stdin.readline()
+    leases.leave()
 """
 
 
@@ -80,6 +101,32 @@ def test_who_finds_none_waits_for_any(tmp_path: Path) -> None:
             while not told:
                 told = {says(waiting), says(last)} - {"waits"}
             assert told in ({"GPU-a,GPU-b"}, {"all"})
+
+
+@pytest.mark.parametrize("wanted", ["1", "2", "all"])
+def test_one_that_comes_back_at_once_leaves_others_their_turn(wanted: str, tmp_path: Path) -> None:
+    """Between two of its turns nobody would wake in time to see a GPU free."""
+    with holder(GREEDY, tmp_path) as greedy, process(tmp_path, wanted) as patient:
+        assert says(greedy) == "0"
+        while says(patient) != "waits":
+            pass
+        assert greedy.stdin is not None
+        greedy.stdin.write("go\n")
+        greedy.stdin.flush()
+        while (told := says(patient)) == "waits":
+            pass
+        assert told == {"1": "GPU-a", "2": "GPU-a,GPU-b", "all": "all"}[wanted]
+        assert says_nothing(greedy), "its second turn comes after"
+        patient.communicate("go\n", timeout=60)
+        assert says(greedy) == "1"
+
+
+def test_who_waits_for_two_gpus_keeps_nobody_from_a_third(tmp_path: Path) -> None:
+    first, third = (leases(tmp_path, CUDA_VISIBLE_DEVICES=each) for each in "02")
+    assert first.take(1) is not None
+    with process(tmp_path, "2") as waiting:
+        assert says(waiting) == "waits"
+        assert third.take(1) is not None
 
 
 def test_an_engine_keeps_the_lease_of_its_killed_process(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_llmperf.hardware.lease import LeaseError, cpu_lease, default_directory
-from tests.unit.hardware.holding import holder, says
+from tests.unit.hardware.holding import holder, says, says_nothing
 
 PATIENT_S = 60.0
 
@@ -50,11 +50,11 @@ def test_second_process_waits_and_is_told_so(tmp_path: Path) -> None:
 
 
 GREEDY = """
-import sys
+import itertools, sys
 from pathlib import Path
 from pytest_llmperf.hardware.lease import cpu_lease
 
-for turn in range(200):
+for turn in itertools.count():
     with cpu_lease(Path(sys.argv[1])):
         print(turn, flush=True)
         if turn == 0:
@@ -64,25 +64,17 @@ for turn in range(200):
 
 def test_one_that_measures_without_a_pause_leaves_others_their_turn(tmp_path: Path) -> None:
     """Between two of its turns nobody would wake in time to see the lock free."""
-    greedy = subprocess.Popen(
-        [sys.executable, "-c", GREEDY, str(tmp_path)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3],
-    )  # fmt: skip
-    with greedy:
-        try:
-            assert says(greedy) == "0"
-            with process(tmp_path) as patient:
-                assert says(patient) == "waits"
-                assert greedy.stdin is not None
-                greedy.stdin.write("go\n")
-                greedy.stdin.flush()
-                assert says_at_last(patient) == "holds"
-                patient.communicate("go\n", timeout=PATIENT_S)
-            assert greedy.wait(PATIENT_S) == 0
-            assert greedy.stdout is not None
-            assert greedy.stdout.read().split()[-1] == "199"
-        finally:
-            greedy.kill()
+    with process(tmp_path, GREEDY) as greedy, process(tmp_path) as patient:
+        assert says(greedy) == "0"
+        while says(patient) != "waits":
+            pass
+        assert greedy.stdin is not None
+        greedy.stdin.write("go\n")
+        greedy.stdin.flush()
+        assert says_at_last(patient) == "holds"
+        assert says_nothing(greedy), "its second turn comes after"
+        patient.communicate("go\n", timeout=PATIENT_S)
+        assert says(greedy) == "1"
 
 
 def test_killed_holder_frees_it(tmp_path: Path) -> None:
