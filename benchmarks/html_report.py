@@ -72,6 +72,8 @@ def main() -> int:
     if options.measure is not None:
         return measure(options.measure)
     if options.screenshots is not None:
+        if not options.results:
+            parser.error("--screenshots: name the results that the pictures are to show")
         return take_screenshots(options.screenshots, options.results)
     return time_the_page(options)
 
