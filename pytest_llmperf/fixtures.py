@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pytest_llmperf.hardware.facts import Hardware
     from pytest_llmperf.measure import Measurement
     from pytest_llmperf.report.result import Comparison
-    from pytest_llmperf.session import RunningTest, Session
+    from pytest_llmperf.running_test import RunningTest
+    from pytest_llmperf.session import Session
     from pytest_llmperf.wish import Reading, Wish
     from pytest_llmperf.worker.pool import LoadedModel
 

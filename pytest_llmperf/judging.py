@@ -31,7 +31,8 @@ from pytest_llmperf.report.result import (
     Parameter,
     overall,
 )
-from pytest_llmperf.session import RunningTest, Session
+from pytest_llmperf.running_test import RunningTest
+from pytest_llmperf.session import Session
 from pytest_llmperf.suite_files import suites_folder
 from pytest_llmperf.wish import NotRequired, PerfError
 
@@ -60,7 +61,7 @@ class Judging:
         """Read the test's markers; skip what this machine is not made for."""
         if not markers.is_ours(item):
             return
-        run = self._session.test(name_of(item))
+        run = RunningTest(self._session, name_of(item))
         item.stash[TEST_RUN] = run
         try:
             run.limits = markers.read_perf(item.nodeid, item.iter_markers("perf"))

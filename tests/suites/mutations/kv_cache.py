@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pytest_llmperf.models.layers_hf import MODEL_TYPES
-from pytest_llmperf.session import RunningTest
+from pytest_llmperf.running_test import RunningTest
 from tests.suites.mutation import Mutation, without
 
 
