@@ -11,16 +11,6 @@ from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.report import words
 from pytest_llmperf.report.result import JudgedTest
 
-_WORDS = {
-    Verdict.PASSED: "passed",
-    Verdict.IMPROVED: "improved",
-    Verdict.INCONCLUSIVE: "inconclusive",
-    Verdict.NO_BASELINE: "without baseline",
-    Verdict.REGRESSED: "regressed",
-    Verdict.OVER_BUDGET: "over budget",
-    Verdict.INVALID: "invalid",
-}
-
 
 def closing_lines(tests: list[JudgedTest], shifts: Sequence[SuiteShift] = ()) -> list[str]:
     """The counted line, then what it leaves open: each reason with how often it was given.
@@ -58,7 +48,7 @@ def _counted(
     if arms:
         line += f", {_count(arms, 'comparison')}"
     verdicts = _verdicts(tests)
-    parts = [f"{verdicts[verdict]} {word}" for verdict, word in _WORDS.items() if verdicts[verdict]]
+    parts = [f"{verdicts[each]} {word}" for each, word in words.VERDICTS.items() if verdicts[each]]
     red = sum(shift.verdict is Verdict.REGRESSED for shift in shifts)
     if red:
         parts.append(f"{_count(red, 'suite')} regressed")

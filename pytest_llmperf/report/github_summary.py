@@ -21,17 +21,8 @@ from pytest_llmperf.report.result import Comparison, JudgedMeasurement, JudgedTe
 
 MOST_BYTES = 1 << 20
 _SHOWN = ("decode_tps", "prefill_tps", "queue_tps", "ttft", "ram", "vram")
-WORDS = {
-    Verdict.INVALID: "invalid",
-    Verdict.OVER_BUDGET: "over budget",
-    Verdict.REGRESSED: "regressed",
-    Verdict.INCONCLUSIVE: "inconclusive",
-    Verdict.NO_BASELINE: "without baseline",
-    Verdict.IMPROVED: "improved",
-    Verdict.PASSED: "passed",
-}
+_ORDER = list(reversed(Verdict))
 """The worst first."""
-_ORDER = list(WORDS)
 _CLOSING = "… and {} more lines, for which a summary has no room: they are in the JSON of the run."
 
 
@@ -59,7 +50,7 @@ def headline(machines: Sequence[Machine]) -> str:
     missing = sum(machine.missing for machine in machines)
     ended = f"{len(tests)} of {len(tests) + missing} tests have a result"
     told = [ended] * bool(missing)
-    told += [f"{verdicts[each]} {word}" for each, word in WORDS.items() if verdicts[each]]
+    told += [f"{verdicts[each]} {words.VERDICTS[each]}" for each in _ORDER if verdicts[each]]
     skipped = sum(each.outcome == "skipped" for each in tests)
     otherwise = sum(len(machine.failed_otherwise) for machine in machines)
     told += [f"{otherwise} failed otherwise"] * bool(otherwise)

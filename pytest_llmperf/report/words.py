@@ -8,12 +8,23 @@ from collections import Counter
 from pathlib import Path
 
 from pytest_llmperf.gate.metric import BY_NAME
+from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.measure import Measurement, Quantity
 from pytest_llmperf.measure.reading import SHIPPED
 from pytest_llmperf.measure.workload import RANDOM
 
 _WIDTH = 80
+VERDICTS = {
+    Verdict.PASSED: "passed",
+    Verdict.IMPROVED: "improved",
+    Verdict.INCONCLUSIVE: "inconclusive",
+    Verdict.NO_BASELINE: "without baseline",
+    Verdict.REGRESSED: "regressed",
+    Verdict.OVER_BUDGET: "over budget",
+    Verdict.INVALID: "invalid",
+}
+"""What so many of them are called: ``3 regressed``."""
 
 
 def folded(text: str, indent: int) -> list[str]:

@@ -8,24 +8,30 @@ from pytest_llmperf.report.merged import Color, Machine
 from pytest_llmperf.report.result import JudgedTest
 
 _OF_VERDICT = {
-    Verdict.INVALID: Chip("INVALID", "⊘", "bad"),
-    Verdict.OVER_BUDGET: Chip("OVER BUDGET", "✕", "bad"),
-    Verdict.REGRESSED: Chip("REGRESSED", "▼", "bad"),
-    Verdict.INCONCLUSIVE: Chip("INCONCLUSIVE", "?", "open"),
-    Verdict.NO_BASELINE: Chip("NO BASELINE", "○", "open"),
-    Verdict.IMPROVED: Chip("IMPROVED", "▲", "good"),
-    Verdict.PASSED: Chip("PASSED", "✓", "good"),
+    verdict: Chip(verdict.replace("_", " "), symbol, tone)
+    for verdict, symbol, tone in (
+        (Verdict.INVALID, "⊘", "bad"),
+        (Verdict.OVER_BUDGET, "✕", "bad"),
+        (Verdict.REGRESSED, "▼", "bad"),
+        (Verdict.INCONCLUSIVE, "?", "open"),
+        (Verdict.NO_BASELINE, "○", "open"),
+        (Verdict.IMPROVED, "▲", "good"),
+        (Verdict.PASSED, "✓", "good"),
+    )
 }
 _FAILED = Chip("FAILED", "✕", "bad")
 _ERROR = Chip("ERROR", "✕", "bad")
 _SKIPPED = Chip("SKIPPED", "–", "none")
 _UNJUDGED = Chip("UNJUDGED", "·", "none")
 _OF_RUN = {
-    Color.RED: Chip("RED", "✕", "bad"),
-    Color.INCOMPLETE: Chip("INCOMPLETE", "?", "open"),
-    Color.GREEN: Chip("GREEN", "✓", "good"),
-    Color.UNDECIDED: Chip("UNDECIDED", "?", "open"),
-    Color.NOTHING_MEASURED: Chip("NOTHING MEASURED", "–", "none"),
+    color: Chip(color.upper(), symbol, tone)
+    for color, symbol, tone in (
+        (Color.RED, "✕", "bad"),
+        (Color.INCOMPLETE, "?", "open"),
+        (Color.GREEN, "✓", "good"),
+        (Color.UNDECIDED, "?", "open"),
+        (Color.NOTHING_MEASURED, "–", "none"),
+    )
 }
 ORDER = (_ERROR, _FAILED, *_OF_VERDICT.values(), _UNJUDGED, _SKIPPED)
 """The worst first."""
