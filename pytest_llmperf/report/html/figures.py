@@ -1,19 +1,16 @@
-"""Which charts does the page have? Vega-Lite specifications, and the data for one of them each.
+"""Which kinds of charts does the page have? Vega-Lite specifications, without data.
 
-A kind of chart stands in the page once, and each figure brings only its data, by name: that keeps
-200 tests within a few megabytes. Colours are the page's tokens, so that one drawing is right in the
-light, in the dark and on paper. Nothing is told by colour alone: there is a shape or a word beside.
+Colours are the page's tokens, so that one drawing is right in the light, in the dark and on paper.
+Nothing is told by colour alone: there is a shape or a word beside.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from pytest_llmperf.report.html.tokens import SERIES
 
 Spec = dict[str, Any]
-Rows = list[dict[str, object]]
 
 
 def _colour(token: str) -> str:
@@ -43,7 +40,6 @@ def _layer(data: str, mark: Spec, **encoding: Any) -> Spec:
 
 _NOT_FROM_0 = {"zero": False, "nice": True, "padding": 8}
 _STEP = {"step": 24}
-_ROW = "name"
 _INKED = {"symbolFillColor": _colour("ink"), "symbolStrokeColor": _colour("ink")}
 _SHAPES = [
     "circle",
@@ -344,61 +340,3 @@ KINDS: dict[str, Spec] = {
     "sweep": _SWEEP,
     "ratio": _RATIO,
 }
-CONFIG: Spec = {
-    "background": None,
-    "font": "system-ui, sans-serif",
-    "view": {"stroke": None},
-    "axis": {
-        "labelColor": _colour("muted"),
-        "labelFontSize": 12,
-        "gridColor": _colour("line"),
-        "gridOpacity": 0.6,
-        "domainColor": _colour("edge"),
-        "tickColor": _colour("edge"),
-        "tickCount": 5,
-    },
-    "axisX": {"labelOverlap": "greedy", "labelSeparation": 6},
-    "axisBand": {"grid": False},
-    "legend": {
-        "labelColor": _colour("ink"),
-        "labelFontSize": 12,
-        "orient": "top",
-        "offset": 4,
-        "columns": 4,
-        "labelLimit": 300,
-    },
-    "text": {"fontSize": 12},
-}
-
-
-def height_of(kind: str, data: dict[str, Rows]) -> int:
-    """Of the drawing without its axes, in pixels: so much for each row where it has rows."""
-    height = KINDS[kind]["height"]
-    if isinstance(height, int):
-        return height
-    rows = {row.get(_ROW) for each in data.values() for row in each} - {None}
-    return int(height["step"]) * max(1, len(rows))
-
-
-def packed(data: dict[str, Rows]) -> dict[str, dict[str, list[object]]]:
-    """By column instead of by row, which spares the names: the page's script turns it back.
-
-    All rows of one table have the same fields.
-    """
-    return {
-        name: {field: [row[field] for row in rows] for field in rows[0]} if rows else {}
-        for name, rows in data.items()
-    }
-
-
-def whole(kind: str, data: dict[str, Rows]) -> Spec:
-    """The complete specification of one figure, as the page puts it together."""
-    spec = copy.deepcopy(KINDS[kind])
-    return {
-        **spec,
-        "layer": [each for each in spec["layer"] if data[each["data"]["name"]]],
-        "height": height_of(kind, data),
-        "datasets": data,
-        "config": CONFIG,
-        "autosize": {"type": "fit-x", "contains": "padding"},
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_llmperf.report.html.figures import Rows, height_of, packed
+from pytest_llmperf.report.html.drawing import Rows, height_of, packed
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.measure import ByteFigure, Measurement, Quantity
 from pytest_llmperf.report import words
-from pytest_llmperf.report.html.figures import Rows
+from pytest_llmperf.report.html.drawing import Rows
 from pytest_llmperf.report.html.model import Figure
 from pytest_llmperf.report.html.saying import quantity_of, table, title_of, value_of
 

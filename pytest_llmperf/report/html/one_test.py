@@ -13,7 +13,7 @@ from pytest_llmperf.measure.bottleneck import find_bottleneck
 from pytest_llmperf.report import words
 from pytest_llmperf.report.comparison import comparison_line
 from pytest_llmperf.report.html import chips, one_measurement
-from pytest_llmperf.report.html.figures import Rows
+from pytest_llmperf.report.html.drawing import Rows
 from pytest_llmperf.report.html.model import (
     Cell,
     Compared,

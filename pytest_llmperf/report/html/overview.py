@@ -12,7 +12,7 @@ from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.report import words
 from pytest_llmperf.report.github_summary import headline
 from pytest_llmperf.report.html import chips
-from pytest_llmperf.report.html.figures import Rows
+from pytest_llmperf.report.html.drawing import Rows
 from pytest_llmperf.report.html.model import (
     Cell,
     Count,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.gate.pair import SIZES, Earlier, PairResult
 from pytest_llmperf.gate.verdict import tolerated
 from pytest_llmperf.report import words
-from pytest_llmperf.report.html.figures import Rows
+from pytest_llmperf.report.html.drawing import Rows
 from pytest_llmperf.report.html.model import Figure
 from pytest_llmperf.report.html.saying import title_of, value_of
 

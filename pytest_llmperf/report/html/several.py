@@ -9,7 +9,7 @@ from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.measure import Measurement
 from pytest_llmperf.report import words
-from pytest_llmperf.report.html.figures import Rows
+from pytest_llmperf.report.html.drawing import Rows
 from pytest_llmperf.report.html.model import Cell, Chapter, Figure, Group, Table
 from pytest_llmperf.report.html.one_measurement import headline
 from pytest_llmperf.report.html.overview import labels

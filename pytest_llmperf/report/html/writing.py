@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_llmperf.report.html import figures, tokens
+from pytest_llmperf.report.html import drawing, figures, tokens
 from pytest_llmperf.report.html.model import Page
 from pytest_llmperf.report.html.one_test import told
 from pytest_llmperf.report.html.overview import labels, machine_view, overview
@@ -94,7 +94,7 @@ def render(page: Page) -> str:
         dark=tokens.DARK,
         script=script,
         charts=library,
-        kinds={"kinds": figures.KINDS, "config": figures.CONFIG},
+        kinds={"kinds": figures.KINDS, "config": drawing.CONFIG},
     )
 
 

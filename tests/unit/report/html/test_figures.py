@@ -11,7 +11,7 @@ import pytest
 import vl_convert
 
 from pytest_llmperf.measure import ByteFigure
-from pytest_llmperf.report.html import figures, one_measurement
+from pytest_llmperf.report.html import drawing, figures, one_measurement
 from pytest_llmperf.report.html.model import Figure
 from pytest_llmperf.report.html.writing import page_of
 from pytest_llmperf.report.merged import merge
@@ -38,7 +38,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Figure]:
 @pytest.mark.parametrize("kind", figures.KINDS)
 def test_every_kind_is_drawn_by_vega_lite(kind: str, drawn: dict[str, Figure]) -> None:
     figure = drawn[kind]
-    spec = figures.whole(kind, figure.data) | {"width": 600}
+    spec = drawing.whole(kind, figure.data) | {"width": 600}
     picture = vl_convert.vegalite_to_svg(spec)
     assert "mark-" in picture
     assert "NaN" not in picture
@@ -46,14 +46,14 @@ def test_every_kind_is_drawn_by_vega_lite(kind: str, drawn: dict[str, Figure]) -
 
 
 def test_a_figure_is_as_high_as_it_has_rows() -> None:
-    data: dict[str, figures.Rows] = {"bars": [{"name": "a"}, {"name": "b"}, {"name": "b"}]}
-    assert figures.height_of("memory", data) == 48
-    assert figures.height_of("sessions", data) == figures.KINDS["sessions"]["height"]
+    data: dict[str, drawing.Rows] = {"bars": [{"name": "a"}, {"name": "b"}, {"name": "b"}]}
+    assert drawing.height_of("memory", data) == 48
+    assert drawing.height_of("sessions", data) == figures.KINDS["sessions"]["height"]
 
 
 def test_what_is_packed_by_column_says_the_same() -> None:
-    rows: figures.Rows = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
-    assert figures.packed({"some": rows, "none": []}) == {
+    rows: drawing.Rows = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
+    assert drawing.packed({"some": rows, "none": []}) == {
         "some": {"a": [1, 2], "b": ["x", "y"]},
         "none": {},
     }

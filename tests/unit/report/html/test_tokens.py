@@ -8,7 +8,7 @@ import re
 import pytest
 
 from pytest_llmperf.report import html
-from pytest_llmperf.report.html import figures
+from pytest_llmperf.report.html import drawing, figures
 from pytest_llmperf.report.html.tokens import DARK, LIGHT, MARK, PAIRS, contrast
 
 
@@ -27,7 +27,7 @@ def test_every_pair_stands_out(one: str, other: str, least: float, theme: dict[s
 def test_both_themes_have_the_same_tokens_and_each_is_used() -> None:
     assert LIGHT.keys() == DARK.keys()
     style = (importlib.resources.files(html) / "style.css").read_text()
-    used = set(re.findall(r"var\(--([a-z-]+)\)", style + str(figures.KINDS) + str(figures.CONFIG)))
+    used = set(re.findall(r"var\(--([a-z-]+)\)", style + str(figures.KINDS) + str(drawing.CONFIG)))
     assert used == LIGHT.keys()
 
 
