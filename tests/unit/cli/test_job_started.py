@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
-import psutil
 import pytest
 
-from pytest_llmperf import child, cli
-from pytest_llmperf.child import Child
+from pytest_llmperf import cli
 from pytest_llmperf.cli.job_started import Finding, judge
-from pytest_llmperf.hardware import leftovers, nvidia
-from pytest_llmperf.hardware.facts import Accelerator
+from pytest_llmperf.hardware import leftovers
 from pytest_llmperf.hardware.gpu_watch import GpuProcess, GpuReading
 from pytest_llmperf.hardware.lease import cpu_lease, lock_path
 from pytest_llmperf.hardware.leftovers import Disk, HeldLease, OurProcess, Traces
@@ -241,45 +232,6 @@ def test_the_clock_is_judged_by_the_last_measurement() -> None:
     assert [each[1] for each in found(takings=older)] == ["clock"]
 
 
-def test_leases_do_not_care_for_the_clock(tmp_path: Path) -> None:
-    """A runner whose clock was a day off wrote lock files of tomorrow, or of yesterday."""
-    for off_s in (DAY_S, -DAY_S):
-        with cpu_lease(tmp_path):
-            pass
-        for path in tmp_path.iterdir():
-            os.utime(path, (time.time() + off_s, time.time() + off_s))
-        lock = Lock(lock_path(tmp_path, "cpu"))
-        assert lock.take()
-        other = Lock(lock.path)
-        assert not other.take()
-        lock.leave()
-
-
-def test_a_held_lease_is_seen_with_its_holder(tmp_path: Path) -> None:
-    folder = tmp_path / "leases"
-    folder.mkdir()
-    lock = Lock(lock_path(folder, "gpu-gpu-a"))
-    assert lock.take()
-    none = tmp_path / "none"
-    traces = leftovers.look(tmp_path, [("leases", folder)], none, none)
-    (lease,) = traces.leases
-    assert (lease.name, lease.is_taker_alive) == ("gpu-gpu-a", True)
-    assert os.getpid() in lease.holders
-    assert traces.gone == ("gpu-a",)
-    lock.leave()
-    assert leftovers.look(tmp_path, [], tmp_path / "no log").leases == ()
-
-
-def test_a_lease_of_another_host_is_not_ours_to_judge(tmp_path: Path) -> None:
-    """One that shares the home by network, and has another boot id."""
-    folder = tmp_path / "leases"
-    folder.mkdir()
-    lock = Lock(folder / "gpu-gpu-a-00000000.lock")
-    assert lock.take()
-    assert leftovers.look(tmp_path, []).leases == ()
-    lock.leave()
-
-
 @pytest.mark.parametrize("namespace", ["pid:[1]", None])
 def test_a_taker_in_another_container_cannot_be_judged(
     namespace: str | None, tmp_path: Path
@@ -298,131 +250,6 @@ def test_a_taker_in_another_container_cannot_be_judged(
     lock.path.write_bytes(msgspec.json.encode(here))
     assert [each.is_taker_alive for each in leftovers.look(tmp_path, []).leases] == [False]
     lock.leave()
-
-
-@pytest.mark.parametrize(
-    ("known", "gone"),
-    [
-        (["GPU-A", "GPU-B"], ()),
-        (["GPU-B"], ("gpu-a",)),
-        (["GPU-????????-????", "GPU-B"], ()),
-        ([], ("gpu-a",)),
-    ],
-)
-def test_a_card_is_gone_only_if_the_kernel_does_not_know_it(
-    known: list[str], gone: tuple[str, ...], tmp_path: Path
-) -> None:
-    """Two runners' containers, each with a card of its own, share the folder of the leases."""
-    cards = tmp_path / "gpus"
-    for place, uuid in enumerate(known):
-        (cards / f"0000:0{place}:00.0").mkdir(parents=True)
-        information = cards / f"0000:0{place}:00.0" / "information"
-        information.write_text(f"Model: \t\t NVIDIA A\nGPU UUID: \t {uuid}\nBus Type: \t PCIe\n")
-    lease_of_a_card(tmp_path)
-    traces = leftovers.look(tmp_path, [], cards=cards)
-    assert traces.gone == gone
-    assert traces.hidden == (() if gone else ("gpu-a",))
-
-
-def test_a_list_that_a_container_cuts_tells_of_no_card_that_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lease_of_a_card(tmp_path)
-    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
-    traces = leftovers.look(tmp_path, [], cards=tmp_path / "gpus")
-    assert (traces.gone, traces.hidden) == ((), ("gpu-a",))
-
-    def deny(_: Path) -> bool:
-        raise PermissionError
-
-    monkeypatch.setattr(Path, "is_mount", deny)
-    assert leftovers.look(tmp_path, [], cards=tmp_path / "gpus").hidden == ("gpu-a",)
-
-
-def test_a_card_that_was_divided_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lease_of_a_card(tmp_path)
-    unit = Accelerator(
-        kind="cuda",
-        vendor="nvidia",
-        name="A100",
-        integrated=False,
-        uuid="MIG-1",
-        mig="1g.5gb",
-        mig_name="MIG-GPU-A/1/0",
-    )
-    monkeypatch.setattr(nvidia, "look", lambda: nvidia.Look(accelerators=(unit,)))
-    traces = leftovers.look(tmp_path, [], cards=tmp_path / "gpus")
-    assert (traces.gone, traces.hidden) == ((), ())
-
-
-def lease_of_a_card(state: Path) -> None:
-    (state / "leases").mkdir()
-    lock = Lock(lock_path(state / "leases", "gpu-gpu-a"))
-    assert lock.take()
-    lock.leave()
-
-
-@contextlib.contextmanager
-def started(code: str = "") -> Iterator[tuple[Child, str]]:
-    """One of our processes that sleeps after what it does, and the line that it prints."""
-    asleep = f"import os, time\n{code}\nprint(flush=True); time.sleep(600)"
-    ours = child.start([sys.executable, "-S", "-c", asleep], stdout=subprocess.PIPE)
-    try:
-        assert ours.leader.stdout is not None
-        yield ours, ours.leader.stdout.readline().decode()
-    finally:
-        ours.end()
-        ours.leader.communicate()
-
-
-def orphanhood(pid: int, state: Path) -> list[bool | None]:
-    return [each.is_orphan for each in leftovers.look(state, []).processes if each.pid == pid]
-
-
-def test_a_helper_in_a_group_of_its_own_is_judged_by_its_ancestor(tmp_path: Path) -> None:
-    """As of an engine that computes in a session of its own: it has no death pipe to be seen."""
-    helper = f"""
-import subprocess
-os.environ.pop("{child.DEATH_PIPE_VARIABLE}")
-os.environ["{child.LEASES_VARIABLE}"] = ""
-asleep = subprocess.Popen(["sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL)
-print(asleep.pid, end="")
-"""
-    with started(helper) as (_, told):
-        pid = int(told)
-        try:
-            assert orphanhood(pid, tmp_path) == [False]
-        finally:
-            os.kill(pid, signal.SIGKILL)
-
-
-def test_a_process_that_ends_while_we_look_is_no_orphan(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with started() as (ours, _):
-
-        def end(process: psutil.Process) -> bool:
-            if process.pid == ours.pid:  # others may be at work on this machine
-                ours.end()
-            return process.pid == ours.pid
-
-        monkeypatch.setattr(leftovers, "_is_orphan", end)
-        assert orphanhood(ours.pid, tmp_path) == []
-
-
-@pytest.mark.parametrize(("user", "told"), [(lambda _: 0, None), (lambda pid: pid, True)])
-def test_a_parent_that_may_not_be_seen_is_a_foster_parent_or_unknown(
-    user: Callable[[int], int], told: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first process adopts orphans, and is of another user."""
-
-    def deny(_: int) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(leftovers, "_open_pipes", deny)
-    with started() as (ours, _):
-        monkeypatch.setattr(leftovers, "_user", user, raising=False)
-        assert orphanhood(ours.pid, tmp_path) == [told]
 
 
 def test_the_clock_of_a_lease_taken_now_is_right(tmp_path: Path) -> None:
@@ -448,15 +275,6 @@ def test_a_folder_that_may_not_be_looked_at_is_a_trouble(tmp_path: Path) -> None
     assert (told.level, "cannot be written" in told.text) == ("trouble", True)
 
 
-def test_a_file_may_vanish_while_we_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "history.sqlite").touch()
-    (tmp_path / "history.sqlite-journal").symlink_to(tmp_path / "gone")
-    monkeypatch.setattr(Path, "is_file", lambda _: True)
-    traces = leftovers.look(tmp_path, [])
-    written = tmp_path / "history.sqlite"
-    assert traces.last_write == (str(written), written.stat().st_mtime)
-
-
 def test_no_room_for_a_temporary_file_is_told_not_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -474,52 +292,6 @@ def test_a_read_only_disk_is_a_trouble(tmp_path: Path, monkeypatch: pytest.Monke
     traces = leftovers.look(tmp_path, [("leases", tmp_path)])
     (told,) = [each for each in judge(traces) if each.about == "disk"]
     assert told.text == f"{tmp_path}, for leases, cannot be written: make it writable for this user"
-
-
-def test_the_kernels_log_tells_xids(tmp_path: Path) -> None:
-    log = tmp_path / "kmsg"
-    log.write_text(
-        "4,1,9,-;NVRM: Xid (PCI:0000:01:00): 79, pid=1234, GPU has fallen off the bus.\n"
-        "4,2,9,-;NVRM: Xid (PCI:0000:01:00): 79, pid=1234, again\n"
-        "4,3,9,-;NVRM: Xid (PCI:0000:02:00): 31, pid=1, MMU fault\n"
-    )
-    traces = leftovers.look(tmp_path, [], log)
-    assert traces.xids == (("PCI:0000:01:00", 79), ("PCI:0000:02:00", 31))
-
-
-def test_records_that_newer_ones_overwrote_end_no_reading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = tmp_path / "kmsg"
-    log.touch()
-    read = os.read
-    answers: list[bytes | OSError] = [
-        b"4,1,9,-;NVRM: Xid (PCI:0000:01:00): 31, pid=1\n",
-        BrokenPipeError(),
-        b"4,9,9,-;NVRM: Xid (PCI:0000:01:00): 79, pid=1\n",
-        BlockingIOError(),
-    ]
-
-    def scripted(descriptor: int, size: int) -> bytes:
-        if not os.path.samestat(os.fstat(descriptor), log.stat()):
-            return read(descriptor, size)
-        answer = answers.pop(0)
-        if isinstance(answer, bytes):
-            return answer
-        raise answer
-
-    monkeypatch.setattr(os, "read", scripted)
-    traces = leftovers.look(tmp_path, [], log)
-    assert traces.xids == (("PCI:0000:01:00", 31), ("PCI:0000:01:00", 79))
-
-
-def test_an_unreadable_log_is_said_where_there_is_a_gpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert leftovers.look(tmp_path, [], tmp_path / "none").unseen == ()
-    monkeypatch.setattr(leftovers, "_gpus", lambda: ((CARD,), set(), ()))
-    (told,) = leftovers.look(tmp_path, [], tmp_path / "none").unseen
-    assert os.strerror(errno.ENOENT) in told
 
 
 def test_json_is_the_same_finding_by_finding(

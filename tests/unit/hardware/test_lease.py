@@ -6,15 +6,18 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from pytest_llmperf.hardware.lease import LeaseError, cpu_lease, default_directory
+from pytest_llmperf.hardware.lease import LeaseError, cpu_lease, default_directory, lock_path
+from pytest_llmperf.hardware.lock import Lock
 from tests.unit.hardware.holding import holder, says, says_nothing
 
 PATIENT_S = 60.0
+DAY_S = 86400.0
 
 PROGRAM = """
 import sys
@@ -160,3 +163,17 @@ def test_default_folder_is_the_user_s_and_follows_the_environment(
     if sys.platform == "linux":
         assert default_directory() == tmp_path / "pytest-llmperf" / "leases"
     assert not default_directory().exists()
+
+
+def test_leases_do_not_care_for_the_clock(tmp_path: Path) -> None:
+    """A runner whose clock was a day off wrote lock files of tomorrow, or of yesterday."""
+    for off_s in (DAY_S, -DAY_S):
+        with cpu_lease(tmp_path):
+            pass
+        for path in tmp_path.iterdir():
+            os.utime(path, (time.time() + off_s, time.time() + off_s))
+        lock = Lock(lock_path(tmp_path, "cpu"))
+        assert lock.take()
+        other = Lock(lock.path)
+        assert not other.take()
+        lock.leave()
