@@ -20,6 +20,7 @@ from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.options import Settings
 from pytest_llmperf.provenance import act_of_this_run
 from pytest_llmperf.remember import OFF, remember
+from pytest_llmperf.report import words
 from pytest_llmperf.report.annotations import annotate
 from pytest_llmperf.report.github import Untold, append_summary
 from pytest_llmperf.report.merged import merge
@@ -188,8 +189,7 @@ class Ledger:
         self.annotations = [str(each) for each in annotate(machines, trouble)]
 
     def _recorded(self, accepted: int) -> list[str]:
-        pairs = len(self._pairs)
-        what = f"{pairs} pair{'' if pairs == 1 else 's'}"
+        what = words.count(len(self._pairs), "pair")
         new = f", {accepted} accepted as the new normal" if accepted else ""
         lines = [f"recorded: {what} in {short(self._settings.baselines)}{new}"]
         if self._settings.accept is not None and not accepted:

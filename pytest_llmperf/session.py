@@ -13,6 +13,7 @@ from pytest_llmperf.hardware.gpu_lease import GpuLeases
 from pytest_llmperf.loader import Loader
 from pytest_llmperf.measure import Instruments
 from pytest_llmperf.options import Settings
+from pytest_llmperf.report import words
 from pytest_llmperf.report.progress import Progress
 from pytest_llmperf.worker.pool import WorkerPool
 
@@ -55,6 +56,6 @@ def start_line(tests: int, settings: Settings) -> str:
         return "llmperf: no test to measure"
     minutes = tests * settings.time_budget_s / 60
     return (
-        f"llmperf: {tests} test{'' if tests == 1 else 's'} to measure, "
+        f"llmperf: {words.count(tests, 'test')} to measure, "
         f"as a rule within {max(1, minutes):.0f} min plus loads"
     )

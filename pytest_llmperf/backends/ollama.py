@@ -32,7 +32,13 @@ from pytest_llmperf.backends.protocol import (
     ModelFormat,
     Request,
 )
-from pytest_llmperf.backends.server_api import MET_CAVEAT, NoAnswer, ServerApi, held_back
+from pytest_llmperf.backends.server_api import (
+    MET_CAVEAT,
+    NoAnswer,
+    ServerApi,
+    held_back,
+    import_httpx,
+)
 from pytest_llmperf.backends.timeline import UNKNOWN
 from pytest_llmperf.models import ModelFiles
 
@@ -84,11 +90,7 @@ class Ollama:
 
     def import_engine(self) -> str:
         """Import httpx. Raises EngineMissing."""
-        try:
-            import httpx
-        except ImportError as error:
-            raise EngineMissing(f"cannot import httpx: {error}") from error
-        return str(httpx.__version__)
+        return import_httpx()
 
     def load(
         self, model: ModelFiles | None, options: BackendOptions, invocation: int

@@ -23,7 +23,6 @@ from pytest_llmperf.backends.protocol import (
     Engine,
     EngineEnded,
     EngineFacts,
-    EngineMissing,
     EngineRefused,
     EngineTimings,
     LogProbs,
@@ -38,6 +37,7 @@ from pytest_llmperf.backends.server_api import (
     ServerRefused,
     event_data,
     held_back,
+    import_httpx,
 )
 from pytest_llmperf.backends.server_process import (
     HOST,
@@ -75,11 +75,7 @@ class OpenAI:
 
     def import_engine(self) -> str:
         """Import httpx. Raises EngineMissing."""
-        try:
-            import httpx
-        except ImportError as error:
-            raise EngineMissing(f"cannot import httpx: {error}") from error
-        return str(httpx.__version__)
+        return import_httpx()
 
     def load(
         self, model: ModelFiles | None, options: BackendOptions, invocation: int

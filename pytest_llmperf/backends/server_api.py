@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from pytest_llmperf.backends.protocol import EngineEnded, EngineRefused
+from pytest_llmperf.backends.protocol import EngineEnded, EngineMissing, EngineRefused
 
 if TYPE_CHECKING:
     import httpx
@@ -33,6 +33,15 @@ _FEW_TOKENS = 8
 _AT_ONCE_NS = 1_000_000
 _QUOTED = 160
 """Characters of a server's own words that are quoted."""
+
+
+def import_httpx() -> str:
+    """Return its version. Raises EngineMissing."""
+    try:
+        import httpx
+    except ImportError as error:
+        raise EngineMissing(f"cannot import httpx: {error}") from error
+    return str(httpx.__version__)
 
 
 class NoAnswer(Exception):

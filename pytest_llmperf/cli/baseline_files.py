@@ -17,6 +17,7 @@ from pytest_llmperf.gate.baseline_file import BaselineStore
 from pytest_llmperf.gate.pair import PairResult
 from pytest_llmperf.gate.recording import Act, record
 from pytest_llmperf.origin import user
+from pytest_llmperf.report import words
 from pytest_llmperf.report.pytest_benchmark import to_pytest_benchmark
 from pytest_llmperf.report.result import valid_pairs
 
@@ -44,7 +45,7 @@ def import_result(options: argparse.Namespace) -> int:
         fitting,
         Act(session=name, date=date, commit=options.commit, by=user()),
     )
-    count = f"{len(fitting)} pair{'' if len(fitting) == 1 else 's'}"
+    count = words.count(len(fitting), "pair")
     _tell(options, name, f"recorded: {count} in {options.baselines}, session {name}", fitting)
     for why in filter(None, refused):
         complain(f"pytest-llmperf baseline import: {options.file}: {why}")

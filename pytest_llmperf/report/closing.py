@@ -20,9 +20,6 @@ def closing_lines(tests: list[JudgedTest], shifts: Sequence[SuiteShift] = ()) ->
     pairs = [
         pair for test in tests for each in test.measurements for pair in each.pairs if pair.is_gated
     ]
-    skipped = Counter(
-        test.reason or "no reason given" for test in tests if test.outcome == "skipped"
-    )
     return [
         _counted(tests, pairs, shifts),
         *_second_looks(tests),
@@ -30,7 +27,7 @@ def closing_lines(tests: list[JudgedTest], shifts: Sequence[SuiteShift] = ()) ->
         *_improved(pairs),
         *(line for text in without_baseline(pairs) for line in _folded(text)),
         *_undecided(tests),
-        *(f"  skipped {count}×: {reason}" for reason, count in skipped.items()),
+        *(f"  skipped {count}×: {reason}" for reason, count in skip_reasons(tests).items()),
     ]
 
 
@@ -42,16 +39,16 @@ def _counted(
     gates = sum(len(judged.checks) for test in tests for judged in test.measurements)
     compared = sum(pair.verdict is not Verdict.NO_BASELINE for pair in pairs)
     arms = sum(len(test.comparisons) for test in tests)
-    line = f"llmperf: {_count(measured, 'measurement')}, {_count(gates, 'budget')} judged"
+    line = f"llmperf: {words.count(measured, 'measurement')}, {words.count(gates, 'budget')} judged"
     if compared:
-        line += f", {_count(compared, 'baseline')} compared"
+        line += f", {words.count(compared, 'baseline')} compared"
     if arms:
-        line += f", {_count(arms, 'comparison')}"
+        line += f", {words.count(arms, 'comparison')}"
     verdicts = _verdicts(tests)
     parts = [f"{verdicts[each]} {word}" for each, word in words.VERDICTS.items() if verdicts[each]]
     red = sum(shift.verdict is Verdict.REGRESSED for shift in shifts)
     if red:
-        parts.append(f"{_count(red, 'suite')} regressed")
+        parts.append(f"{words.count(red, 'suite')} regressed")
     if parts:
         line += f": {', '.join(parts)}"
     unmeasured = sum(test.outcome in {"failed", "error"} and not test.verdict for test in tests)
@@ -95,7 +92,7 @@ def suite_text(shift: SuiteShift) -> str:
         return f"{'inconclusive' if undecided else 'not judged'}, {shift.reason}"
     verdict = "regressed, " if shift.verdict is Verdict.REGRESSED else ""
     return (
-        f"{verdict}{words.change(shift.effect)} over {_count(shift.pairs, 'metric')}, "
+        f"{verdict}{words.change(shift.effect)} over {words.count(shift.pairs, 'metric')}, "
         f"red below {words.change(shift.needed)}"
     )
 
@@ -109,6 +106,11 @@ def _improved(pairs: Sequence[PairResult]) -> list[str]:
         f"improved {improved}×: accept it with --llmperf-accept=WHY, or the next loss hides in "
         "the gain"
     )
+
+
+def skip_reasons(tests: Sequence[JudgedTest]) -> Counter[str]:
+    """Why tests were skipped, and how many for each reason."""
+    return Counter(test.reason or "no reason given" for test in tests if test.outcome == "skipped")
 
 
 def without_baseline(pairs: Sequence[PairResult]) -> list[str]:
@@ -160,8 +162,4 @@ def _second_looks(tests: list[JudgedTest]) -> list[str]:
     if not looked:
         return []
     took_s = sum(each.second_look_s for each in looked)
-    return [f"  looked again at {_count(len(looked), 'measurement')}: {took_s:.0f} s more"]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return [f"  looked again at {words.count(len(looked), 'measurement')}: {took_s:.0f} s more"]

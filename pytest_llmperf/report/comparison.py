@@ -39,7 +39,7 @@ def _certainty(compared: Comparison) -> str:
     assert compared.low is not None
     assert compared.high is not None
     between = f"{words.number(compared.low)}–{words.number(compared.high)}"
-    pairs = f"{between} by {compared.pairs} pair{'' if compared.pairs == 1 else 's'}"
+    pairs = f"{between} by {words.count(compared.pairs, 'pair')}"
     memory = f"memory {compared.memory_ratio:.2f} ×" if compared.memory_ratio is not None else ""
     return "; ".join(filter(None, (pairs, memory, _perplexity(compared))))
 

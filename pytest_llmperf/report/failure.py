@@ -106,13 +106,10 @@ def _baselines(pairs: list[PairResult]) -> list[str]:
 def _known_from(pair: PairResult) -> str:
     """``9 sessions``; a seed is no session, however many the judge takes it for."""
     if not pair.seed_runs:
-        return _sessions(pair.judgement.sessions)
+        return words.count(pair.judgement.sessions, "session")
     own = pair.judgement.sessions - SEEDED_SESSIONS
-    return f"a seed of {pair.seed_runs} runs" + (f" and {_sessions(own)}" if own > 0 else "")
-
-
-def _sessions(number: int) -> str:
-    return f"{number} session{'' if number == 1 else 's'}"
+    seed = f"a seed of {pair.seed_runs} runs"
+    return f"{seed} and {words.count(own, 'session')}" if own > 0 else seed
 
 
 def _against(check: CheckResult) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pytest_llmperf.gate.metric import BY_NAME
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.report import words
-from pytest_llmperf.report.closing import suite_text, without_baseline
+from pytest_llmperf.report.closing import skip_reasons, suite_text, without_baseline
 from pytest_llmperf.report.comparison import comparison_line
 from pytest_llmperf.report.markdown import escaped, table
 from pytest_llmperf.report.merged import Machine, color
@@ -56,14 +56,14 @@ def headline(machines: Sequence[Machine]) -> str:
     told += [f"{otherwise} failed otherwise"] * bool(otherwise)
     told += [f"{skipped} skipped"] * bool(skipped)
     suites = sum(len(machine.red_suites) for machine in machines)
-    told += [f"{suites} suite{'' if suites == 1 else 's'} regressed"] * bool(suites)
+    told += [f"{words.count(suites, 'suite')} regressed"] * bool(suites)
     told += [f"exit status {each}" for machine in machines for each in machine.exit_statuses]
     return ": ".join(filter(None, (_color(machines, red, len(tests)), ", ".join(told))))
 
 
 def _color(machines: Sequence[Machine], red: int, tests: int) -> str:
     if red:
-        return f"{red} of {tests} test{'' if tests == 1 else 's'} red"
+        return f"{red} of {words.count(tests, 'test')} red"
     return color(machines)
 
 
@@ -188,10 +188,7 @@ def _failed_otherwise(tests: Sequence[JudgedTest]) -> list[str]:
 
 
 def _skipped(tests: Sequence[JudgedTest]) -> list[str]:
-    reasons = Counter(
-        each.reason or "no reason given" for each in tests if each.outcome == "skipped"
-    )
-    rows = [[escaped(reason), str(count)] for reason, count in reasons.most_common()]
+    rows = [[escaped(reason), str(count)] for reason, count in skip_reasons(tests).most_common()]
     return [*table(["skipped, because", "tests"], rows, numbers=1), ""] if rows else []
 
 

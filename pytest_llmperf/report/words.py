@@ -48,6 +48,11 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
+def count(things: int, noun: str) -> str:
+    """``1 session``, ``9 sessions``."""
+    return f"{things} {noun}{'' if things == 1 else 's'}"
+
+
 def limit(value: float) -> str:
     """A limit as its author wrote it."""
     return f"{value:.12g}"
@@ -128,9 +133,8 @@ def machine(hardware: Hardware) -> str:
         )
         return ", ".join(f"{count}× {name}" for name, count in names.items())
     cpu = hardware.cpu
-    cores = f"{cpu.usable_cores} core{'s' if cpu.usable_cores != 1 else ''}"
     memory = f"{hardware.memory.capacity_bytes / 2**30:.0f} GB RAM"
-    return f"{cores} {cpu.model_name or cpu.vendor} ({cpu.isa}), {memory}"
+    return f"{count(cpu.usable_cores, 'core')} {cpu.model_name or cpu.vendor} ({cpu.isa}), {memory}"
 
 
 def size(size_bytes: int) -> str:

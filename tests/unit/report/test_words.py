@@ -40,6 +40,10 @@ def test_numbers(value: float, text: str) -> None:
     assert words.number(value) == text
 
 
+def test_only_one_thing_is_not_many() -> None:
+    assert [words.count(each, "pair") for each in (0, 1, 2)] == ["0 pairs", "1 pair", "2 pairs"]
+
+
 @pytest.mark.parametrize(
     ("metric", "value", "percentile", "text"),
     [
