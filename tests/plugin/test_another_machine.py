@@ -13,9 +13,9 @@ def test_cores_that_were_taken_away_since_the_run_began_are_another_machine(
 ) -> None:
     """Between load and verdict, where the name of the machine is that of its beginning."""
     taken = TEST + (
-        "    from pytest_llmperf import session\n"
-        "    cores = session.usable_cores()\n"
-        "    monkeypatch.setattr(session, 'usable_cores', lambda: cores + 1)\n"
+        "    from pytest_llmperf import running_test\n"
+        "    cores = running_test.usable_cores()\n"
+        "    monkeypatch.setattr(running_test, 'usable_cores', lambda: cores + 1)\n"
     )
     taken = taken.replace("(load_model, measure)", "(load_model, measure, monkeypatch)")
     session("--llmperf-strict", source=taken).assert_outcomes(failed=1)
