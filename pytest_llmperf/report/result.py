@@ -17,6 +17,7 @@ from pytest_llmperf.gate.suite import SuiteShift
 from pytest_llmperf.gate.verdict import Verdict, worst
 from pytest_llmperf.hardware.facts import Hardware
 from pytest_llmperf.measure import Measurement
+from pytest_llmperf.report.layout import laid_out
 
 FORMAT = "pytest-llmperf-result"
 VERSION = 2
@@ -250,7 +251,7 @@ def write_json(result: RunResult, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
     try:
-        beside.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+        beside.write_bytes(laid_out(result))
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
