@@ -81,12 +81,41 @@ class PairResult(msgspec.Struct, frozen=True, kw_only=True):
         return None if not self.normal else self.value / self.normal - 1
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """Ends of the interval of 95 % around :attr:`change`, the lower first; shares of a value.
+
+        None: nothing was compared, or so unsure that an end is beyond every number.
+        """
+        ends = [self._in_value(each) for each in (self.judgement.low, self.judgement.high)]
+        known = sorted(each for each in ends if each is not None)
+        return (known[0], known[1]) if len(known) == len(ends) else None
+
+    @property
+    def least_found(self) -> float | None:
+        """The smallest loss found four times in five, as a change: of a time it is above zero."""
+        mde = self.judgement.mde
+        return self._in_value(None if mde is None else -mde)
+
+    def _in_value(self, share: float | None) -> float | None:
+        return None if share is None else in_value(self.key.metric, share)
+
+    @property
     def confirmed(self) -> list[float]:
         """What each fresh process measured that the judge heard, in the metric's unit."""
         sign = 1.0 if BY_NAME[self.key.metric].better == "higher" else -1.0
         is_size = self.key.metric in SIZES
         heard = [look for look in self.looks[1:] if is_size or is_clear(look)]
         return [math.exp(sign * look.log_value) for look in heard]
+
+
+def in_value(metric: str, share: float) -> float | None:
+    """The judge's share, of which less is worse, as one of the metric's own value.
+
+    Half as fast is twice as long. None: nothing is left, and no time is as long as that.
+    """
+    if BY_NAME[metric].better == "higher":
+        return share
+    return None if share <= -1 else 1 / (1 + share) - 1
 
 
 def gated_metrics(measurement: Measurement) -> list[str]:

@@ -84,7 +84,7 @@ def _baselines(pairs: list[PairResult]) -> list[str]:
     told = [pair for pair in pairs if _is_told(pair)]
     rows = []
     for pair in told:
-        seen, metric = pair.judgement, BY_NAME[pair.key.metric]
+        metric = BY_NAME[pair.key.metric]
         assert pair.normal is not None
         which = f"{metric.label} " if len(told) > 1 else ""
         known = f"{words.number(pair.normal)} {metric.unit}"
@@ -95,11 +95,10 @@ def _baselines(pairs: list[PairResult]) -> list[str]:
                 f"{which}{known} ({pair.since}, {_known_from(pair)}){change}, {pair.verdict}",
             )
         )
-        if seen.low is not None and seen.high is not None and seen.mde is not None:
-            between = f"{words.change(seen.low)} to {words.change(seen.high)}"
-            least = words.percent(seen.mde)
+        if pair.interval is not None and pair.least_found is not None:
+            least = words.percent(abs(pair.least_found))
             found = f"losses of {least} are found four times in five"
-            rows.append(_row("certainty", f"{between}; {found}"))
+            rows.append(_row("certainty", f"{words.between(pair.interval)}; {found}"))
     return rows
 
 

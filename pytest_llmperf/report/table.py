@@ -113,13 +113,12 @@ def _beside(judged: JudgedMeasurement) -> str:
 
 def _change(pair: PairResult) -> str:
     """Beneath the number: its change against the baseline, and the loss that would be seen."""
-    seen = pair.judgement
-    if not pair.is_gated or pair.change is None or seen.effect is None:
+    if not pair.is_gated or pair.change is None or pair.judgement.effect is None:
         return ""
     style = "dim" if pair.verdict is Verdict.PASSED else _STYLE.get(pair.verdict, "bold red")
     text = f"\n[{style}]{words.change(pair.change)}[/{style}]"
-    if seen.mde is not None:
-        text += f"\n[dim]mde {words.percent(seen.mde).replace(' ', '')}[/dim]"
+    if pair.least_found is not None:
+        text += f"\n[dim]mde {words.percent(abs(pair.least_found)).replace(' ', '')}[/dim]"
     return text
 
 

@@ -68,6 +68,12 @@ def change(share: float) -> str:
     return f"{share * 100:+.{0 if abs(share) >= 0.1 else 1}f} %".replace("-", "−")
 
 
+def between(ends: tuple[float, float]) -> str:
+    """``−9.0 % to −3.1 %``."""
+    low, high = ends
+    return f"{change(low)} to {change(high)}"
+
+
 def apart(value: float, other: float) -> str:
     """``value`` with as many digits as it takes not to read like ``other``: 19.97, not 20.0."""
     text = number(value)

@@ -26,8 +26,6 @@ from pytest_llmperf.report.html.model import (
 )
 from pytest_llmperf.report.html.saying import (
     change_of,
-    in_value,
-    interval_of,
     name_of,
     table,
     value_of,
@@ -203,12 +201,11 @@ def _against(pair: PairResult) -> str:
     if pair.normal is None or seen.effect is None:
         return f"{symbol} {'; '.join(seen.reasons)}" if pair.is_gated else ""
     text = f"{symbol} {change_of(pair)} of {value_of(pair.key.metric, pair.normal)}"
-    between = interval_of(pair)
-    if between is not None:
-        text += f" ({words.change(between[0])} to {words.change(between[1])})"
-    if seen.mde is None:
+    if pair.interval is not None:
+        text += f" ({words.between(pair.interval)})"
+    if pair.least_found is None:
         return text
-    return f"{text}, would find {words.change(in_value(pair.key.metric, -seen.mde))}"
+    return f"{text}, would find {words.change(pair.least_found)}"
 
 
 def _conditions(seen: Measurement) -> Iterator[Fact]:

@@ -24,7 +24,7 @@ from pytest_llmperf.report.html.model import (
 )
 from pytest_llmperf.report.html.model import Machine as MachineView
 from pytest_llmperf.report.html.one_test import link, pairs_of
-from pytest_llmperf.report.html.saying import change_of, interval_of, name_of, table, value_of
+from pytest_llmperf.report.html.saying import change_of, name_of, table, value_of
 from pytest_llmperf.report.merged import Machine, color
 from pytest_llmperf.report.result import JudgedTest
 
@@ -153,7 +153,7 @@ def _changed_figure(changed: Sequence[_Changed]) -> Figure | None:
     rows: Rows = []
     for number, (_, test, pair) in enumerate(shown, 1):
         label = f"{number} {name_of(test)[1][:60]} · {BY_NAME[pair.key.metric].label}"
-        low, high = interval_of(pair) or (pair.change, pair.change)
+        low, high = pair.interval or (pair.change, pair.change)
         rows.append(
             {
                 "name": label,

@@ -43,20 +43,6 @@ def change_of(pair: PairResult) -> str:
     return "–" if pair.change is None else words.change(pair.change)
 
 
-def in_value(metric: str, share: float) -> float:
-    """A share of speed as one of the metric's own value: half as fast is twice as long."""
-    return share if BY_NAME[metric].better == "higher" else 1 / (1 + share) - 1
-
-
-def interval_of(pair: PairResult) -> tuple[float, float] | None:
-    """Ends of the interval of 95 % around :attr:`PairResult.change`, the lower first."""
-    seen = pair.judgement
-    if seen.low is None or seen.high is None:
-        return None
-    low, high = sorted(in_value(pair.key.metric, each) for each in (seen.low, seen.high))
-    return low, high
-
-
 def table(heads: tuple[str, ...], rows: list[tuple[str | Cell, ...]], numbers: int = 0) -> Table:
     """Texts become cells."""
     cells = tuple(

@@ -9,9 +9,10 @@ import statistics
 import msgspec
 import pytest
 
-from pytest_llmperf.gate.baseline import Baseline
+from pytest_llmperf.gate.baseline import Baseline, PairKey
 from pytest_llmperf.gate.pair import (
     Earlier,
+    PairResult,
     earlier_of,
     gated_metrics,
     key_of,
@@ -19,6 +20,7 @@ from pytest_llmperf.gate.pair import (
     split_nodeid,
     summarize,
 )
+from pytest_llmperf.gate.verdict import Judgement, Verdict
 from pytest_llmperf.measure import Measurement, Workload
 from tests.unit.gate.test_baseline import KEY, session
 from tests.unit.gate.test_contract import measurement, quantity
@@ -106,3 +108,43 @@ def test_what_a_baseline_keeps_is_told_oldest_first() -> None:
         Earlier(date="2026-10-31T23:00", value=20.0, epoch=0, commit="0123456789ab"),
         Earlier(date="2026-11-02T00:00", value=21.0, epoch=1),
     ]
+
+
+def judged_as(metric: str, change: float, **shares: float) -> PairResult:
+    """``change`` of a value that was 100; ``shares``: the judge's, of which less is worse."""
+    judgement = msgspec.structs.replace(Judgement(verdict=Verdict.REGRESSED), **shares)
+    return PairResult(
+        module="t.py", key=PairKey("test_chat", "1", metric, "fake"), fingerprint="here",
+        is_gated=True, verdict=Verdict.REGRESSED, tolerance=0.03, judgement=judgement,
+        normal=100.0, since="2026-11-02", value=100 * (1 + change), looks=[], conditions={},
+        software={},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [0.20, -0.10])
+def test_change_and_interval_of_a_time_are_both_of_the_time(change: float) -> None:
+    low, high = change - 0.05, change + 0.06
+    effect, worst, best = (1 / (1 + each) - 1 for each in (change, high, low))
+    found = judged_as("ttft", change, effect=effect, low=worst, high=best, mde=1 - 1 / 1.08)
+    assert found.change == pytest.approx(change)
+    assert found.interval == pytest.approx((low, high))
+    assert found.least_found == pytest.approx(0.08)
+
+
+def test_the_interval_of_a_speed_is_the_judges() -> None:
+    found = judged_as("decode_tps", -0.1, effect=-0.1, low=-0.14, high=-0.06, mde=0.05)
+    assert found.interval == (-0.14, -0.06)
+    assert found.least_found == -0.05
+
+
+def test_of_what_was_not_compared_there_is_no_interval() -> None:
+    found = judged_as("ram", 0.1, effect=-0.09)
+    assert found.interval is None
+    assert found.least_found is None
+
+
+def test_an_interval_without_an_end_is_none() -> None:
+    """Sessions so far apart that nothing of the speed may be left."""
+    found = judged_as("ttft", 0.1, effect=-0.09, low=-1.0, high=0.5, mde=1.0)
+    assert found.interval is None
+    assert found.least_found is None

@@ -259,6 +259,40 @@ def test_a_regression_shows_what_was_measured_how_sure_that_is_and_how_to_accept
     )
 
 
+def longer() -> PairResult:
+    """A first token after 120 instead of 100 ms: 20 % more, 15 to 26 % for certain."""
+    looks = [
+        InvocationSummary(log_value=-math.log(each), spread=0.004, n=10) for each in (119, 120, 121)
+    ]
+    judgement = Judgement(
+        verdict=Verdict.REGRESSED,
+        effect=1 / 1.20 - 1,
+        low=1 / 1.26 - 1,
+        high=1 / 1.15 - 1,
+        mde=1 - 1 / 1.08,
+        sessions=9,
+    )
+    return pair("ttft", *looks, normal=100.0, value=120.0, judgement=judgement)
+
+
+def test_a_time_that_got_longer_is_told_with_one_sign(machine: Hardware) -> None:
+    metrics = {"ttft": quantity("ttft", 118, 118, 119, 120, 120)}
+    seen = msgspec.structs.replace(measurement(), metrics=metrics)
+    judged = msgspec.structs.replace(
+        judge_it(seen), verdict=Verdict.REGRESSED, pairs=[longer()], reasons=[]
+    )
+    lines = failure_text([judged], machine, strict=False).splitlines()
+    assert lines[0] == (
+        "perf regressed: first token 120 ms is 20 % above its baseline, 3 % is tolerated"
+    )
+    assert lines[-4:] == [
+        "  confirmed  in 2 fresh processes: 120, 121",
+        "  baseline   100 ms (2026-11-02, 9 sessions) → +20 %, REGRESSED",
+        "  certainty  +15 % to +26 %; losses of 8 % are found four times in five",
+        "  if wanted  --llmperf-accept=WHY makes it the new normal",
+    ]
+
+
 def test_of_two_regressions_each_row_is_named_and_fits_the_terminal(machine: Hardware) -> None:
     lines = failure_text([slower(DECODE, PREFILL)], machine, strict=False).splitlines()
     assert max(map(len, lines)) <= 80

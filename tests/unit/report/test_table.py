@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from pytest_llmperf.report.result import JudgedTest  # pytest would collect Test…
 from pytest_llmperf.report.table import table_text
 from tests.unit.gate.test_contract import measurement
-from tests.unit.report.test_failure import DECODE, look
+from tests.unit.report.test_failure import DECODE, longer, look
 from tests.unit.report.test_result import judge_it, one_test
 
 NUMBERS = ["19.1", "12345", "123456", "12.3", "1.53"]
@@ -134,3 +134,10 @@ def test_after_a_second_look_the_number_is_the_one_that_was_judged() -> None:
         both = msgspec.structs.replace(judged, pairs=[pair])
         text = table_text([one_test(both)], 80, color=False)
         assert all(each in text for each in shown), text
+
+
+def test_the_change_of_a_time_and_the_loss_that_would_be_found_are_of_times() -> None:
+    judged = msgspec.structs.replace(judge_it(measurement(ttft=120)), pairs=[longer()])
+    lines = table_text([one_test(judged)], 100, color=False).splitlines()
+    assert "+20 %" in lines[-2]
+    assert "mde 8%" in lines[-1]
