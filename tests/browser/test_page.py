@@ -207,3 +207,30 @@ def test_nothing_is_wider_than_the_window(open_page: Open, report: Path, width: 
         "[...document.querySelectorAll('.drawing')].every(e => e.dataset.drawn == 'done')"
     )
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+CUT = """
+[...document.querySelectorAll('.drawing svg')].flatMap(svg => {
+  const page = svg.getBoundingClientRect();
+  const words = [...svg.querySelectorAll('.role-mark.mark-text text')];
+  return words.filter(each => {
+    const box = each.getBoundingClientRect();
+    return box.width && (box.right > page.right + 0.5 || box.left < page.left - 0.5);
+  }).map(each => `${svg.closest('.drawing').dataset.kind}: ${each.textContent}`);
+})
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_no_word_beside_a_mark_is_cut(open_page: Open, report: Path, width: int) -> None:
+    page = open_page(report, width=width).page
+    page.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
+    page.evaluate("document.querySelectorAll('.drawing').forEach(draw)")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.drawing')].every(e => e.dataset.drawn == 'done')"
+    )
+    memory = page.locator(".drawing[data-kind=memory] svg")
+    beside = memory.first.locator(".role-mark.mark-text text").all_text_contents()
+    assert len(beside) == 6
+    assert all(each.endswith((" exact", " bound")) for each in beside)
+    assert page.evaluate(CUT) == []

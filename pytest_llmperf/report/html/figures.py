@@ -184,7 +184,7 @@ _MEMORY = _layers(
         "bars",
         {"type": "text", "align": "left", "dx": 5, "color": _colour("muted")},
         y=_name("name"),
-        x=_x("most"),
+        x={"value": "width"},  # beside a bar they are cut: it moves when room is made for them
         text={"field": "text"},
     ),
     height=_STEP,
