@@ -32,7 +32,7 @@ def test_a_green_run_has_a_page_a_verdict_and_an_artifact(job: Job, used: Used) 
     assert Path(told["summary"]).read_text() == job.page.read_text()
     assert used.names == ["actions/upload-artifact"]
     (_, given) = used.told[0]
-    assert given["name"] == "llmperf"
+    assert given["name"] == told["artifact"] == "llmperf-attempt-1"
     names = sorted(path.name for path in Path(given["path"]).iterdir())
     assert names == ["report.html", "result.json", "summary.md"]
 
@@ -164,6 +164,18 @@ def test_no_job_takes_what_another_one_keeps(job: Job, used: Used) -> None:
     for number, given in enumerate(found):
         meets = [key for key in keys if key.startswith(given["restore-keys"])]
         assert meets == [keys[number]]
+
+
+def test_no_attempt_uploads_what_is_called_as_in_another(job: Job, used: Used) -> None:
+    job.environment = {**job.environment, "GITHUB_RUN_ATTEMPT": "2"}
+    told = job.action("llmperf", artifact="llmperf-a", arguments="--version")
+    (name,) = [given["name"] for each, given in used.told if each.endswith("upload-artifact")]
+    assert name == told["artifact"] == "llmperf-a-attempt-2"
+
+
+def test_without_an_artifact_there_is_no_name_of_one(job: Job, used: Used) -> None:
+    assert job.action("llmperf", artifact="", arguments="--version")["artifact"] == ""
+    assert used.names == []
 
 
 def test_a_cancelled_job_uploads_nothing(job: Job, used: Used) -> None:

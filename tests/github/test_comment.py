@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.github.conftest import command
+from tests.github.conftest import Used, command
 from tests.github.job import ROOT, Job, read
 
 GH = """
@@ -106,6 +106,116 @@ def test_an_artifact_that_is_missing_does_not_keep_the_comment_from_being_writte
     steps = read(ROOT / ".github" / "workflows" / "gpu.yml")["jobs"]["comment"]["steps"]
     (download,) = (each for each in steps if "download-artifact" in each["uses"])
     assert download["continue-on-error"] is True
+
+
+@pytest.mark.parametrize("artifact", ["llmperf-attempt-1", "llmperf-attempt-2"])
+def test_it_is_about_the_attempt_that_measured(comments: Job, artifact: str) -> None:
+    """Of a run that is done again, both attempts' artifacts are there."""
+    there_are(comments)
+    comments.contexts = {**comments.contexts, "needs.measure.outputs.artifact": artifact}
+
+    def use(name: str, inputs: Mapping[str, str]) -> None:
+        if name == "actions/download-artifact":
+            uploaded(Path(inputs["path"]), f"of {inputs['name']}\n")
+        if name == "./.github/actions/comment":
+            comments.action("comment", number="12", **inputs)
+
+    comments.stand_in = use
+    comments.workflow("gpu.yml", "comment")
+    assert (comments.folder / "body").read_text() == f"{TOP}of {artifact}\n"
+
+
+def test_without_a_name_of_this_attempt_nothing_is_downloaded(comments: Job, used: Used) -> None:
+    """No name would mean all: those of earlier attempts."""
+    comments.contexts = {**comments.contexts, "needs.measure.outputs.artifact": ""}
+    comments.workflow("gpu.yml", "comment")
+    assert used.names == ["actions/checkout", "./.github/actions/comment"]
+
+
+def uploaded(folder: Path, text: str) -> None:
+    """As an artifact is once it was downloaded."""
+    folder.mkdir(parents=True)
+    (folder / "summary.md").write_text(text)
+
+
+def test_of_several_jobs_it_takes_the_newest_attempt_of_each(comments: Job) -> None:
+    there_are(comments)
+    comments.environment = {**comments.environment, "GITHUB_RUN_ATTEMPT": "10"}
+    names = ("b-attempt-10", "a-attempt-2", "b-attempt-9", "b-attempt-1", "a-attempt-1")
+    strange = ("a-attempt-1-attempt-3", "other", "c-attempt-01", "d-attempt-x", "-attempt-4")
+    for name in (*names, *strange):
+        uploaded(comments.workspace / "all" / name, f"## of {name}\n")
+    comments.action("comment", file="all", number="12")
+    assert not comments.has_failed, comments.ran[-1].output
+    again = "of 10; it was not run again, or came to nothing"
+    assert (comments.folder / "body").read_text() == (
+        f"{TOP}`a`, attempt 2 {again}\n\n## of a-attempt-2\n\n"
+        f"`a-attempt-1`, attempt 3 {again}\n\n## of a-attempt-1-attempt-3\n\n"
+        "`b`, attempt 10\n\n## of b-attempt-10\n\n"
+    )
+
+
+def test_a_newer_attempt_that_told_nothing_does_not_bring_back_the_older_one(comments: Job) -> None:
+    there_are(comments)
+    comments.environment = {**comments.environment, "GITHUB_RUN_ATTEMPT": "2"}
+    uploaded(comments.workspace / "all" / "a-attempt-1", "## green\n")
+    (comments.workspace / "all" / "a-attempt-2").mkdir()
+    comments.action("comment", file="all", number="12")
+    assert (comments.folder / "body").read_text() == (
+        f"{TOP}`a`, attempt 2\n\n## llmperf: nothing measured\n\n[The run]({RUN}) tells why.\n\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [([""], "## green\n"), ([], f"## llmperf: nothing measured\n\n[The run]({RUN}) tells why.\n")],
+)
+def test_a_single_artifact_has_no_folder_of_its_own(
+    comments: Job, names: list[str], told: str
+) -> None:
+    there_are(comments)
+    for name in names:
+        uploaded(comments.workspace / "all" / name, "## green\n")
+    (comments.workspace / "all").mkdir(exist_ok=True)
+    comments.action("comment", file="all", number="12")
+    assert (comments.folder / "body").read_text() == TOP + told
+
+
+def test_an_artifacts_name_is_no_code(comments: Job) -> None:
+    there_are(comments)
+    name = "a$(touch planted)`touch planted`]; touch planted #é"
+    for attempt in (1, 2):
+        uploaded(comments.workspace / "all" / f"{name}-attempt-{attempt}", f"of {attempt}\n")
+    comments.action("comment", file="all", number="12")
+    assert not comments.has_failed, comments.ran[-1].output
+    assert (comments.folder / "body").read_text().endswith("\n\nof 2\n\n")
+    assert not list(comments.folder.parent.rglob("planted"))
+
+
+@pytest.mark.parametrize("file", ["summary.md", "all"])
+def test_a_link_is_no_way_to_the_files_of_the_job_that_writes(comments: Job, file: str) -> None:
+    there_are(comments)
+    (comments.workspace / "secret").write_text("secret\n")
+    (comments.workspace / "summary.md").unlink()
+    (comments.workspace / "all" / "a-attempt-1").mkdir(parents=True)
+    (comments.workspace / "all" / "b-attempt-1").symlink_to(comments.workspace)
+    for place in (".", "all/a-attempt-1"):
+        (comments.workspace / place / "summary.md").symlink_to(comments.workspace / "secret")
+    comments.action("comment", file=file, number="12")
+    body = (comments.folder / "body").read_text()
+    assert "nothing measured" in body
+    assert "secret" not in body
+    assert "`b`" not in body
+
+
+def test_many_jobs_share_what_a_comment_takes(comments: Job) -> None:
+    there_are(comments)
+    for number in range(20):
+        uploaded(comments.workspace / "all" / f"{number}-attempt-1", "x" * 60_000)
+    comments.action("comment", file="all", number="12")
+    body = (comments.folder / "body").read_text()
+    assert len(body) < 65_536
+    assert body.count("attempt 1\n") == 20
 
 
 def test_a_large_file_is_cut_to_what_a_comment_takes(comments: Job) -> None:
