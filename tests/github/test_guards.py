@@ -49,13 +49,30 @@ def test_a_forks_pull_request_does_not_reach_the_machine(
         "github.event.pull_request.head.repo.full_name": head,
         "github.repository": "owner/scratch",
     }
-    job = Job(tmp_path, tmp_path, contexts=told)
-    assert job.holds(workflow("gpu.yml")["jobs"]["measure"]["if"]) is begins
+    job, jobs = Job(tmp_path, tmp_path, contexts=told), workflow("gpu.yml")["jobs"]
+    assert job.holds(jobs["reviewed"]["if"]) is job.holds(jobs["measure"]["if"]) is begins
+    assert jobs["measure"]["needs"] == "reviewed"
 
 
-@pytest.mark.parametrize(("branch", "begins"), [("main", True), ("feature", False)])
-def test_a_night_is_of_the_main_branch(tmp_path: Path, branch: str, begins: bool) -> None:
-    told = {"github.ref_name": branch, "github.event.repository.default_branch": "main"}
+@pytest.mark.parametrize(
+    ("event", "kind", "branch", "default", "begins"),
+    [
+        ("workflow_dispatch", "branch", "main", "main", True),
+        ("workflow_dispatch", "branch", "feature", "main", False),
+        ("workflow_dispatch", "tag", "main", "main", False),
+        ("schedule", "branch", "main", "", True),
+    ],
+)
+def test_a_night_is_of_the_main_branch(
+    tmp_path: Path, event: str, kind: str, branch: str, default: str, begins: bool
+) -> None:
+    """A schedule tells nothing of the repository: github/codeql-action#1211."""
+    told = {
+        "github.event_name": event,
+        "github.ref_type": kind,
+        "github.ref_name": branch,
+        "github.event.repository.default_branch": default,
+    }
     jobs = workflow("nightly.yml")["jobs"]
     assert Job(tmp_path, tmp_path, contexts=told).holds(jobs["ask"]["if"]) is begins
     assert jobs["measure"]["needs"] == "ask"
@@ -68,13 +85,17 @@ def test_a_night_is_of_the_main_branch(tmp_path: Path, branch: str, begins: bool
         (
             "gpu.yml",
             {"pull_request", "workflow_dispatch"},
-            {"measure": READ, "comment": {**READ, "pull-requests": "write"}},
+            {
+                "reviewed": {"actions": "read"},
+                "measure": READ,
+                "comment": {**READ, "pull-requests": "write"},
+            },
         ),
         (
             "nightly.yml",
             {"schedule", "workflow_dispatch"},
             {
-                "ask": {"pull-requests": "read"},
+                "ask": {"actions": "read", "pull-requests": "read"},
                 "measure": READ,
                 "propose": {"contents": "write", "pull-requests": "write"},
             },

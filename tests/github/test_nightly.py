@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,7 +68,8 @@ class Night:
         """One night; what was asked of GitHub."""
         self.count += 1
         asks = self._job("asks")
-        asks.workflow("nightly.yml", "ask")
+        asked = read(ROOT / ".github" / "workflows" / "nightly.yml")["jobs"]["ask"]["steps"]
+        asks.steps([each for each in asked if each.get("id") == "ask"], {})
         assert not asks.has_failed, asks.ran[-1].output
         machine = self._job("machine")
         told = asks.outputs["steps.ask.outputs.open"]
@@ -82,7 +84,7 @@ class Night:
 
         def download(name: str, inputs: Mapping[str, str]) -> None:
             if name == "actions/download-artifact":
-                artifact.rename(writer.workspace / inputs["path"])
+                shutil.copytree(artifact, inputs["path"])
 
         writer.stand_in = download
         writer.workflow("nightly.yml", "propose")
@@ -198,9 +200,56 @@ def test_a_night_that_recorded_nothing_proposes_nothing(night: Night) -> None:
 
     def unchanged(name: str, inputs: Mapping[str, str]) -> None:
         if name == "actions/download-artifact":
-            git(job.workspace, "checkout", "-q", "HEAD", "--", inputs["path"])
+            shutil.copytree(job.workspace / "baselines", inputs["path"])
 
     job.stand_in = unchanged
     job.workflow("nightly.yml", "propose")
     assert job.ran[-1].output == "nothing new was recorded\n"
     assert BRANCH not in git(night.remote, "branch", "--list")
+
+
+@pytest.mark.parametrize("strange", ["conftest.py", "x/.gitattributes", "x/link.jsonl"])
+def test_what_is_no_baseline_is_not_proposed(night: Night, strange: str) -> None:
+    """The job that writes takes what a machine sent that also runs pull requests."""
+    job = night._job("writer")
+
+    def download(name: str, inputs: Mapping[str, str]) -> None:
+        if name == "actions/download-artifact":
+            folder = Path(inputs["path"])
+            shutil.copytree(job.workspace / "baselines", folder)
+            (folder / "x").mkdir()
+            (folder / "x" / "new.jsonl").write_text("2\n")
+            if strange.endswith(".jsonl"):
+                (folder / strange).symlink_to("/etc/hostname")
+            else:
+                (folder / strange).write_text("x\n")
+
+    job.stand_in = download
+    job.workflow("nightly.yml", "propose")
+    assert [each.exit_code for each in job.ran] == [1]
+    assert job.ran[0].output == f"no baselines, and not proposed:\n{strange}\n"
+    assert BRANCH not in git(night.remote, "branch", "--list")
+
+
+def test_what_is_proposed_is_of_the_attempt_that_measured(night: Night) -> None:
+    """The job that writes may be run again alone; what was measured keeps its attempt."""
+    jobs = read(ROOT / ".github" / "workflows" / "nightly.yml")["jobs"]
+    (upload,) = (
+        each for each in jobs["measure"]["steps"] if "upload-artifact" in each.get("uses", "")
+    )
+    name = jobs["measure"]["outputs"]["artifact"]
+    assert upload["with"]["name"] == name == "baselines-attempt-${{ github.run_attempt }}"
+    job, used = night._job("writer"), []
+    job.contexts = {
+        "github.run_attempt": "2",
+        "needs.measure.outputs.artifact": "baselines-attempt-1",
+    }
+
+    def download(name: str, inputs: Mapping[str, str]) -> None:
+        if name == "actions/download-artifact":
+            used.append(inputs["name"])
+            shutil.copytree(job.workspace / "baselines", inputs["path"])
+
+    job.stand_in = download
+    job.workflow("nightly.yml", "propose")
+    assert used == ["baselines-attempt-1"]
