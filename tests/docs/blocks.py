@@ -21,7 +21,8 @@ PAGES = (
 _COMMENT = re.compile(r"<!-- (run|printed|not run): (.+?) -->\s*$")
 _SHELLS = {"sh", "bash", "shell"}
 _FILLED_IN = re.compile(r"\$\{\{.*?\}\}")
-_OURS = re.compile(r"(exec |[A-Z_]+=\S+ )*pytest(-llmperf)?\b")
+_OURS = re.compile(r"(exec |[A-Z_]+=\S+ )*(\S+/)?pytest(-llmperf)?\b")
+_STEP = re.compile(r"^ *sh '(.*)'$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def commands() -> Iterator[tuple[Block, str]]:
 def commands_of(block: Block) -> Iterator[str]:
     """Each command line that it shows, without its prompt, in one line.
 
-    Of jobs in YAML only ours: what stands around them is a shell's.
+    Of jobs, in YAML or for Jenkins, only ours: what stands around them is a shell's.
     """
     if block.language == "console":
         yield from (line[2:] for line in _lines(block.text) if line.startswith("$ "))
@@ -82,6 +83,13 @@ def commands_of(block: Block) -> Iterator[str]:
     elif block.language in {"yaml", "yml"}:
         for text in _scripts(yaml.safe_load(block.text)):
             yield from filter(_OURS.match, _lines(_FILLED_IN.sub("X", text)))
+    elif block.language == "groovy":
+        yield from filter(_OURS.match, steps_of(block.text))
+
+
+def steps_of(pipeline: str) -> list[str]:
+    """What the ``sh`` steps of a pipeline of Jenkins run."""
+    return _STEP.findall(pipeline)
 
 
 def _lines(text: str) -> list[str]:

@@ -45,6 +45,12 @@ perf:
   script:
     - pytest-llmperf doctor
 """
+PIPELINE = """
+steps {
+    sh 'python3 -m venv env'
+    sh 'exec env/bin/pytest --llmperf'
+}
+"""
 
 
 def test_blocks_are_found_with_what_stands_before_them(
@@ -66,6 +72,8 @@ def test_blocks_are_found_with_what_stands_before_them(
         ("console", "$ pytest \\\n    -x\n1 passed\n", ["pytest      -x"]),
         ("sh", "# first\npytest -x\n\n", ["pytest -x"]),
         ("yaml", JOBS, ["exec pytest --llmperf    --llmperf-json=X.json", "pytest-llmperf doctor"]),
+        ("yaml", 'run: exec "$BIN/pytest" -x\n', ['exec "$BIN/pytest" -x']),
+        ("groovy", PIPELINE, ["exec env/bin/pytest --llmperf"]),
         ("text", "$ pytest\n", []),
     ],
 )
