@@ -71,11 +71,7 @@ class Night:
         asked = read(ROOT / ".github" / "workflows" / "nightly.yml")["jobs"]["ask"]["steps"]
         asks.steps([each for each in asked if each.get("id") == "ask"], {})
         assert not asks.has_failed, asks.ran[-1].output
-        machine = self._job("machine")
-        told = asks.outputs["steps.ask.outputs.open"]
-        machine.contexts = {**machine.contexts, "needs.ask.outputs.open": told}
-        measure = read(ROOT / ".github" / "workflows" / "nightly.yml")["jobs"]["measure"]["steps"]
-        machine.steps([each for each in measure if each.get("name", "").startswith("go on")], {})
+        machine = self.goes_on(asks.outputs["steps.ask.outputs.open"])
         assert not machine.has_failed, machine.ran[-1].output
         with (machine.workspace / "baselines" / "t.jsonl").open("a") as file:
             file.write(f"night {self.count}\n")
@@ -93,6 +89,14 @@ class Night:
         if any(each.startswith("pr create") for each in calls):
             self.open.append(OURS)
         return calls
+
+    def goes_on(self, proposals: str) -> Job:
+        """The machine's step that takes what is proposed; ``proposals``: how many are open."""
+        machine = self._job("machine")
+        machine.contexts = {**machine.contexts, "needs.ask.outputs.open": proposals}
+        measure = read(ROOT / ".github" / "workflows" / "nightly.yml")["jobs"]["measure"]["steps"]
+        machine.steps([each for each in measure if each.get("name", "").startswith("go on")], {})
+        return machine
 
     def _job(self, name: str) -> Job:
         folder = self.folder / f"{name}-{self.count}"
@@ -206,6 +210,32 @@ def test_a_night_that_recorded_nothing_proposes_nothing(night: Night) -> None:
     job.workflow("nightly.yml", "propose")
     assert job.ran[-1].output == "nothing new was recorded\n"
     assert BRANCH not in git(night.remote, "branch", "--list")
+
+
+@pytest.mark.parametrize("strange", ["link.jsonl", "conftest.py", "run.jsonl"])
+def test_what_somebody_pushed_to_the_branch_is_baselines_or_nothing(
+    night: Night, strange: str
+) -> None:
+    """Recording writes to these files, and uploading reads them, on the machine that measures."""
+    night.run()
+    second, secret = night.folder / "second", night.folder / "secret"
+    secret.write_text("secret\n")
+    git(night.folder, "clone", "-q", "-b", BRANCH, str(night.remote), str(second))
+    planted = second / "baselines" / strange
+    if strange == "link.jsonl":
+        planted.symlink_to(secret)
+    else:
+        planted.write_text("x\n")
+    if strange == "run.jsonl":
+        planted.chmod(0o755)
+    git(second, "add", "-A")
+    git(second, "commit", "-q", "--amend", "-m", "planted")
+    git(second, "push", "-qf", "origin", BRANCH)
+    night.count += 1
+    machine = night.goes_on("1")
+    assert machine.ran[-1].exit_code == 1
+    assert f"baselines/{strange}\nno baselines, on the branch" in machine.ran[-1].output
+    assert not (machine.workspace / "baselines" / strange).exists()
 
 
 @pytest.mark.parametrize("strange", ["conftest.py", "x/.gitattributes", "x/link.jsonl"])
