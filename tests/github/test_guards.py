@@ -82,6 +82,7 @@ def test_a_night_is_of_the_main_branch(
 @pytest.mark.parametrize(
     ("name", "events", "permissions"),
     [
+        ("ci.yml", {"push", "pull_request"}, {"test": READ}),
         (
             "gpu.yml",
             {"pull_request", "workflow_dispatch"},
@@ -111,4 +112,20 @@ def test_the_machine_cannot_write_and_who_writes_is_not_the_machine(
     jobs = told["jobs"]
     assert {key: job.get("permissions", READ) for key, job in jobs.items()} == permissions
     ours = {key for key, job in jobs.items() if "self-hosted" in job["runs-on"]}
-    assert ours == {"measure"}
+    assert ours == permissions.keys() & {"measure"}
+
+
+GIVEN = sorted((ROOT / ".github").rglob("*.yml"))
+
+
+def shells(told: dict[str, Any]) -> list[str]:
+    """What the steps of a workflow or an action run."""
+    jobs = [*told.get("jobs", {}).values(), told.get("runs", {})]
+    return [step["run"] for job in jobs for step in job.get("steps", []) if "run" in step]
+
+
+def test_no_text_of_others_becomes_code() -> None:
+    """Names of branches, tests and artifacts reach a shell as variables."""
+    texts = {path: shells(read(path)) for path in GIVEN}
+    assert sum(map(len, texts.values())) > 12
+    assert {path for path, lines in texts.items() if any("${{" in each for each in lines)} == set()
