@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pytest_llmperf.report.html import writing
 from pytest_llmperf.report.result import RunResult
 from tests.plugin.conftest import Run
 
@@ -80,9 +81,7 @@ def in_the_way():
 def test_a_page_that_cannot_be_made_is_told_before_anything_is_measured(
     llmperf: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "pytest_llmperf.report.html.writing._PARTS", {"no_such_part": "no-such-part"}
-    )
+    monkeypatch.setattr(writing, "_PARTS", {"no_such_part": "no-such-part"})
     result = llmperf(THREE, "--llmperf-html=out.html")
     assert result.ret == 4
     result.stderr.fnmatch_lines(

@@ -17,7 +17,7 @@ from pytest_llmperf.hardware.facts import Accelerator
 from pytest_llmperf.hardware.gpu_lease import GpuLeases
 from pytest_llmperf.hardware.lease import LeaseError
 from pytest_llmperf.hardware.visible import visible
-from tests.unit.hardware.holding import holder, says, says_nothing
+from tests.unit.hardware.holding import holder, says, says_nothing, tells
 
 CARD = Accelerator(kind="cuda", vendor="nvidia", name="RTX", integrated=False)
 CARDS = tuple(msgspec.structs.replace(CARD, uuid=f"GPU-{each}") for each in "abc")
@@ -106,19 +106,17 @@ def test_who_finds_none_waits_for_any(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wanted", ["1", "2", "all"])
 def test_one_that_comes_back_at_once_leaves_others_their_turn(wanted: str, tmp_path: Path) -> None:
     """Between two of its turns nobody would wake in time to see a GPU free."""
-    with holder(GREEDY, tmp_path) as greedy, process(tmp_path, wanted) as patient:
+    with holder(GREEDY, tmp_path) as greedy:
         assert says(greedy) == "0"
-        while says(patient) != "waits":
-            pass
-        assert greedy.stdin is not None
-        greedy.stdin.write("go\n")
-        greedy.stdin.flush()
-        while (told := says(patient)) == "waits":
-            pass
-        assert told == {"1": "GPU-a", "2": "GPU-a,GPU-b", "all": "all"}[wanted]
-        assert says_nothing(greedy), "its second turn comes after"
-        patient.communicate("go\n", timeout=60)
-        assert says(greedy) == "1"
+        with process(tmp_path, wanted) as patient:
+            assert says(patient) == "waits"
+            tells(greedy, "go")
+            while (told := says(patient)) == "waits":
+                pass
+            assert told == {"1": "GPU-a", "2": "GPU-a,GPU-b", "all": "all"}[wanted]
+            assert says_nothing(greedy), "its second turn comes after"
+            patient.communicate("go\n", timeout=60)
+            assert says(greedy) == "1"
 
 
 def test_who_waits_for_two_gpus_keeps_nobody_from_a_third(tmp_path: Path) -> None:

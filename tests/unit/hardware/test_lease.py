@@ -14,7 +14,7 @@ import pytest
 
 from pytest_llmperf.hardware.lease import LeaseError, cpu_lease, default_directory, lock_path
 from pytest_llmperf.hardware.lock import Lock
-from tests.unit.hardware.holding import holder, says, says_nothing
+from tests.unit.hardware.holding import holder, says, says_nothing, tells
 
 PATIENT_S = 60.0
 DAY_S = 86400.0
@@ -67,17 +67,15 @@ for turn in itertools.count():
 
 def test_one_that_measures_without_a_pause_leaves_others_their_turn(tmp_path: Path) -> None:
     """Between two of its turns nobody would wake in time to see the lock free."""
-    with process(tmp_path, GREEDY) as greedy, process(tmp_path) as patient:
+    with process(tmp_path, GREEDY) as greedy:
         assert says(greedy) == "0"
-        while says(patient) != "waits":
-            pass
-        assert greedy.stdin is not None
-        greedy.stdin.write("go\n")
-        greedy.stdin.flush()
-        assert says_at_last(patient) == "holds"
-        assert says_nothing(greedy), "its second turn comes after"
-        patient.communicate("go\n", timeout=PATIENT_S)
-        assert says(greedy) == "1"
+        with process(tmp_path) as patient:
+            assert says(patient) == "waits"
+            tells(greedy, "go")
+            assert says_at_last(patient) == "holds"
+            assert says_nothing(greedy), "its second turn comes after"
+            patient.communicate("go\n", timeout=PATIENT_S)
+            assert says(greedy) == "1"
 
 
 def test_killed_holder_frees_it(tmp_path: Path) -> None:
