@@ -212,7 +212,7 @@ def test_nothing_is_wider_than_the_window(open_page: Open, report: Path, width: 
 CUT = """
 [...document.querySelectorAll('.drawing svg')].flatMap(svg => {
   const page = svg.getBoundingClientRect();
-  const words = [...svg.querySelectorAll('.role-mark.mark-text text')];
+  const words = [...svg.querySelectorAll('.role-mark.mark-text text, .role-legend-label text')];
   return words.filter(each => {
     const box = each.getBoundingClientRect();
     return box.width && (box.right > page.right + 0.5 || box.left < page.left - 0.5);

@@ -33,8 +33,8 @@ CONFIG: Spec = {
         "labelFontSize": 12,
         "orient": "top",
         "offset": 4,
-        "columns": 4,
-        "labelLimit": 300,
+        "columns": {"expr": "width < 480 ? 1 : 4"},
+        "labelLimit": {"expr": "min(300, width - 20)"},
     },
     "text": {"fontSize": 12},
 }

@@ -41,6 +41,7 @@ def _layer(data: str, mark: Spec, **encoding: Any) -> Spec:
 _NOT_FROM_0 = {"zero": False, "nice": True, "padding": 8}
 _STEP = {"step": 24}
 _INKED = {"symbolFillColor": _colour("ink"), "symbolStrokeColor": _colour("ink")}
+_LONG_NAMES = {"columns": {"expr": "width < 480 ? 1 : 2"}}
 _SHAPES = [
     "circle",
     "square",
@@ -248,7 +249,7 @@ _SIDE_BY_SIDE = _layers(
         {"type": "point", "filled": True, "size": 80, "opacity": 1},
         y=_name("name"),
         x=_x("value", scale={"zero": True}),
-        **{name: {**each, "legend": {"columns": 2}} for name, each in _ARMS.items()},
+        **{name: {**each, "legend": _LONG_NAMES} for name, each in _ARMS.items()},
         tooltip=_tip("name", "arm", "text"),
     ),
     height=_STEP,
