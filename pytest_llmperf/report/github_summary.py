@@ -43,20 +43,22 @@ def summary(machines: Sequence[Machine], room_bytes: int = MOST_BYTES) -> str:
 
 
 def headline(machines: Sequence[Machine]) -> str:
-    """``2 of 14 tests red: 1 over budget, 1 regressed, 12 passed``."""
+    """``2 of 14 tests red: 1 over budget, 1 regressed, 12 passed``: first what is red."""
     tests = [test for machine in machines for test in machine.tests]
     red = sum(len(machine.red) for machine in machines)
     verdicts = sum((machine.verdicts for machine in machines), Counter[Verdict]())
     missing = sum(machine.missing for machine in machines)
     ended = f"{len(tests)} of {len(tests) + missing} tests have a result"
     told = [ended] * bool(missing)
-    told += [f"{verdicts[each]} {words.VERDICTS[each]}" for each in _ORDER if verdicts[each]]
-    skipped = sum(each.outcome == "skipped" for each in tests)
+    seen = {each: f"{verdicts[each]} {words.VERDICTS[each]}" for each in _ORDER if verdicts[each]}
+    told += [text for verdict, text in seen.items() if verdict.fails(strict=False)]
     otherwise = sum(len(machine.failed_otherwise) for machine in machines)
     told += [f"{otherwise} failed otherwise"] * bool(otherwise)
-    told += [f"{skipped} skipped"] * bool(skipped)
     suites = sum(len(machine.red_suites) for machine in machines)
     told += [f"{words.count(suites, 'suite')} regressed"] * bool(suites)
+    told += [text for verdict, text in seen.items() if not verdict.fails(strict=False)]
+    skipped = sum(each.outcome == "skipped" for each in tests)
+    told += [f"{skipped} skipped"] * bool(skipped)
     told += [f"exit status {each}" for machine in machines for each in machine.exit_statuses]
     return ": ".join(filter(None, (_color(machines, red, len(tests)), ", ".join(told))))
 

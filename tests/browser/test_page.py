@@ -215,7 +215,8 @@ CUT = """
   const words = [...svg.querySelectorAll('.role-mark.mark-text text, .role-legend-label text')];
   return words.filter(each => {
     const box = each.getBoundingClientRect();
-    return box.width && (box.right > page.right + 0.5 || box.left < page.left - 0.5);
+    return box.width && (box.right > page.right + 0.5 || box.left < page.left - 0.5
+      || box.top < page.top - 0.5 || box.bottom > page.bottom + 0.5);
   }).map(each => `${svg.closest('.drawing').dataset.kind}: ${each.textContent}`);
 })
 """

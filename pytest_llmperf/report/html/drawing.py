@@ -33,7 +33,7 @@ CONFIG: Spec = {
         "labelFontSize": 12,
         "orient": "top",
         "offset": 4,
-        "columns": {"expr": "width < 480 ? 1 : 4"},
+        "columns": {"expr": "containerSize()[0] < 480 ? 1 : 4"},
         "labelLimit": {"expr": "min(300, width - 20)"},
     },
     "text": {"fontSize": 12},

@@ -41,7 +41,7 @@ def _layer(data: str, mark: Spec, **encoding: Any) -> Spec:
 _NOT_FROM_0 = {"zero": False, "nice": True, "padding": 8}
 _STEP = {"step": 24}
 _INKED = {"symbolFillColor": _colour("ink"), "symbolStrokeColor": _colour("ink")}
-_LONG_NAMES = {"columns": {"expr": "width < 480 ? 1 : 2"}}
+_LONG_NAMES = {"columns": {"expr": "containerSize()[0] < 700 ? 1 : 2"}}
 _SHAPES = [
     "circle",
     "square",

@@ -104,11 +104,12 @@ class _Names:
 def _red(machines: Sequence[Machine], names: _Names) -> Table | None:
     found = [(chips.of_test(test, each), test, each) for each in machines for test in each.red]
     found.sort(key=lambda each: chips.ORDER.index(each[0]))
-    rows: list[tuple[str | Cell, ...]] = [
-        (Cell("", chip=chip), *names.cells(test, machine), _why(test))
-        for chip, test, machine in found
-    ]
-    return table(("verdict", *names.heads, "why"), rows) if rows else None
+    rows: list[tuple[str | Cell, ...]] = []
+    for chip, test, machine in found:
+        name, *where = names.cells(test, machine)
+        rows.append((Cell("", chip=chip), name, _why(test), *where))
+    name_head, *where_head = names.heads
+    return table(("verdict", name_head, "why", *where_head), rows) if rows else None
 
 
 def _why(test: JudgedTest) -> str:

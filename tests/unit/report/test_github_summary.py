@@ -39,7 +39,7 @@ def test_the_verdict_comes_first(tmp_path: Path) -> None:
     told = summary(machines(tmp_path, one_test(PASSED), red, broken, skipped))
     first = told.splitlines()[0]
     assert first == (
-        "## llmperf: 2 of 4 tests red: 1 over budget, 1 passed, 1 failed otherwise, 1 skipped"
+        "## llmperf: 2 of 4 tests red: 1 over budget, 1 failed otherwise, 1 passed, 1 skipped"
     )
     rows = [line for line in told.splitlines() if line.startswith("| **")]
     assert [row.split("**")[1] for row in rows] == ["OVER_BUDGET", "PASSED"], "the worst first"
@@ -87,7 +87,7 @@ def test_a_suite_that_lost_is_red_and_says_how_much(tmp_path: Path) -> None:
     lost = SuiteShift(verdict=Verdict.REGRESSED, effect=-0.021, needed=-0.016, pairs=14, sessions=9)
     (machine,) = machines(tmp_path, one_test(PASSED))
     told = summary([dataclasses.replace(machine, suite_shifts=[lost])])
-    assert told.startswith("## llmperf: red: 1 passed, 1 suite regressed\n")
+    assert told.startswith("## llmperf: red: 1 suite regressed, 1 passed\n")
     assert "- suite: regressed, −2.1 % over 14 metrics, red below −1.6 %" in told
     (annotation,) = annotate([dataclasses.replace(machine, suite_shifts=[lost])])
     assert str(annotation).startswith("::error title=llmperf%3A suite::regressed, −2.1 %25 over")
