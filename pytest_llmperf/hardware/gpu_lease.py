@@ -3,23 +3,23 @@
 A lock file for each physical device, or MIG instance, by its UUID. The worker inherits the lock, so
 that it stays taken until the engine is gone, even if whoever took it was killed. Nobody waits for
 a device below one that he holds, in the order of the lock files: so two never wait for each other.
-Who holds none waits in a line for each GPU, so that one run leaves another its turns.
+Each GPU has a line, so that one run leaves another its turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from pytest_llmperf.hardware import names
 from pytest_llmperf.hardware.facts import Accelerator
 from pytest_llmperf.hardware.lease import (
+    POLL_S,
     LeaseError,
     OnWait,
     default_directory,
+    line_path,
     lock_path,
     unusable,
     wait_for,
@@ -127,41 +127,25 @@ class GpuLeases:
         return sorted(alike, key=lambda path: path != self._last)
 
     def _take_any(self, paths: Sequence[Path], on_wait: OnWait | None) -> Path:
-        locks = {path: Lock(path) for path in paths}
-        with _first_in_line(paths) as is_first:
-            wait_for(lambda: any(is_first(path) and locks[path].take() for path in paths), on_wait)
-        (taken,) = (path for path, lock in locks.items() if lock.descriptor >= 0)
-        self._held[taken] = locks[taken]
-        self._last = taken
-        return taken
+        taken = _wait_in_line(paths, on_wait)
+        self._held[taken.path] = taken
+        self._last = taken.path
+        return taken.path
 
     def _take_all(self, paths: Sequence[Path], on_wait: OnWait | None) -> list[Path]:
-        missing = sorted({*paths} - {*self._held})
-        fresh = {path: Lock(path) for path in missing}
-        # Who holds a GPU does not stand in line: the first in line may be waiting for that one.
-        with _first_in_line([] if self._held else missing) as is_first:
-            try:
-                for path in [] if self._held else missing:
-                    wait_for(partial(is_first, path), on_wait)
-                for path, lock in fresh.items():
-                    self._take_next(path, lock, on_wait)
-            except BaseException:
-                for lock in fresh.values():
-                    lock.leave()
-                raise
+        fresh: dict[Path, Lock] = {}
+        try:
+            for path in sorted({*paths} - {*self._held}):
+                if any(path < held for held in self._held):
+                    fresh[path] = _take_now(path)
+                else:
+                    fresh[path] = _wait_in_line([path], on_wait)
+        except BaseException:
+            for lock in fresh.values():
+                lock.leave()
+            raise
         self._held |= fresh
         return list(paths)
-
-    def _take_next(self, path: Path, lock: Lock, on_wait: OnWait | None) -> None:
-        """Wait for it unless that could go round in a circle. Raises OSError, LeaseError."""
-        if not any(path < held for held in self._held):
-            wait_for(lock.take, on_wait)
-        elif not lock.take():
-            raise LeaseError(
-                f"{path.stem} is in use by another process, and waiting for it while this test "
-                "holds a GPU might never end: load the model that takes several GPUs first, or in "
-                "a test of its own"
-            )
 
     def _seat(self, paths: Sequence[Path]) -> Seat:
         places = [place for place, gpu in enumerate(self.seen.gpus) if self._path(gpu) in {*paths}]
@@ -191,20 +175,36 @@ class GpuLeases:
         self._held.clear()
 
 
-@contextmanager
-def _first_in_line(paths: Sequence[Path]) -> Iterator[Callable[[Path], bool]]:
-    """Become the one who gets a GPU next, and remain it until the end; whether that is so.
+def _take_now(path: Path) -> Lock:
+    """Who waited for it could wait in a circle. Raises OSError, LeaseError."""
+    lock = Lock(path)
+    if lock.take():
+        return lock
+    raise LeaseError(
+        f"{path.stem} is in use by another process, and waiting for it while this test holds a GPU "
+        "might never end: load the model that takes several GPUs first, or in a test of its own"
+    )
 
-    Who comes back for another turn has to stand in line: he would otherwise always be there before
-    those who wake now and then to see whether it is free.
+
+def _wait_in_line(paths: Sequence[Path], on_wait: OnWait | None) -> Lock:
+    """The first of these that is free. Raises OSError.
+
+    Only who holds a GPU's line may take it. Who comes back for another turn would otherwise always
+    be there before those who wake now and then to see whether it is free.
     """
-    lines = {path: Lock(path.with_name(f"next-{path.name}")) for path in paths}
+    locks = {path: Lock(path) for path in paths}
+    lines = {path: Lock(line_path(path)) for path in paths}
 
-    def is_first(path: Path) -> bool:
-        return lines[path].descriptor >= 0 or lines[path].take()
+    def is_taken() -> bool:
+        return any(
+            (lines[path].descriptor >= 0 or lines[path].take()) and lock.take()
+            for path, lock in locks.items()
+        )
 
     try:
-        yield is_first
+        wait_for(is_taken, on_wait, first_poll_s=POLL_S)
     finally:
         for line in lines.values():
             line.leave()
+    (taken,) = (lock for lock in locks.values() if lock.descriptor >= 0)
+    return taken

@@ -21,10 +21,12 @@ OnWait = Callable[[], None]
 """Called about every second while there is someone to wait for."""
 
 _FIRST_POLL_S = 0.01
-_POLL_S = 0.25
+POLL_S = 0.25
 """A waiter wakes this often: rarely enough not to disturb the measurement it waits for."""
 
 _TELL_S = 1.0
+LINE = "next-"
+"""How the name of the lock begins that keeps a turn."""
 
 
 class LeaseError(Exception):
@@ -49,6 +51,11 @@ def lock_path(folder: Path, what: str) -> Path:
     return folder / (f"{what}-{boot_id[:8]}.lock" if boot_id else f"{what}.lock")
 
 
+def line_path(lock: Path) -> Path:
+    """The file of the lock that whoever is to take ``lock`` next holds meanwhile."""
+    return lock.with_name(f"{LINE}{lock.name}")
+
+
 @contextmanager
 def cpu_lease(
     directory: Path | None = None, *, shared: bool = False, on_wait: OnWait | None = None
@@ -62,7 +69,8 @@ def cpu_lease(
     folder = default_directory() if directory is None else directory
     # Who waits holds the second lock, which who comes back for another turn has to take first:
     # one that measures without a pause would otherwise have every turn.
-    lock, first_in_line = (Lock(lock_path(folder, what)) for what in ("cpu", "cpu-next"))
+    lock = Lock(lock_path(folder, "cpu"))
+    first_in_line = Lock(line_path(lock.path))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         wait_for(first_in_line.take, on_wait)
@@ -78,12 +86,14 @@ def cpu_lease(
         lock.leave()
 
 
-def wait_for(is_taken: Callable[[], bool], on_wait: OnWait | None) -> None:
+def wait_for(
+    is_taken: Callable[[], bool], on_wait: OnWait | None, *, first_poll_s: float = _FIRST_POLL_S
+) -> None:
     """Try again and again until it is."""
-    pause_s, told = _FIRST_POLL_S, time.monotonic()
+    pause_s, told = first_poll_s, time.monotonic()
     while not is_taken():
         time.sleep(pause_s)
-        pause_s = min(2 * pause_s, _POLL_S)
+        pause_s = min(2 * pause_s, POLL_S)
         if on_wait is not None and time.monotonic() - told >= _TELL_S:
             told = time.monotonic()
             on_wait()

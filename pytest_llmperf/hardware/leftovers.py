@@ -21,7 +21,7 @@ import psutil
 from pytest_llmperf.child import DEATH_PIPE_VARIABLE, LEASES_VARIABLE
 from pytest_llmperf.hardware import files, names, nvidia
 from pytest_llmperf.hardware.gpu_watch import GpuReading, GpuWatch
-from pytest_llmperf.hardware.lease import lock_path
+from pytest_llmperf.hardware.lease import LINE, lock_path
 from pytest_llmperf.hardware.lock import Lock, Taking, last_taking, pid_namespace, uptime_s
 
 TRACKING_VARIABLE = "RUNNER_TRACKING_ID"
@@ -260,7 +260,8 @@ def _taking(path: Path) -> Taking | None:
 def _locks(folder: Path) -> list[Path]:
     """Those of this boot: another host's processes cannot be judged from here."""
     try:
-        return sorted(path for path in folder.glob("*.lock") if _name(path) is not None)
+        found = (path for path in folder.glob("*.lock") if not path.name.startswith(LINE))
+        return sorted(path for path in found if _name(path) is not None)
     except OSError:  # the disk is told of
         return []
 

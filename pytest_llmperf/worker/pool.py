@@ -198,7 +198,7 @@ class WorkerPool:
     def _take_gpus(self, loading: Loading, tick: Tick | None) -> Seat | None:
         if self._gpus is None:
             return None
-        on_wait = _telling(tick, "for a GPU that is in use")
+        on_wait = _telling(tick, "for a GPU that others use, or wait for")
         return self._gpus.take(loading.options.gpus(), on_wait, alone=not self._models)
 
     def _leave_gpus(self) -> None:
