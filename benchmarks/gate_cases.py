@@ -7,6 +7,8 @@ from collections.abc import Callable
 import msgspec
 from gate_noise import (
     BAD_DAY,
+    DAYS_OF_5,
+    DAYS_OF_10,
     HEAVY,
     JUMPING,
     JUMPING_OFTEN,
@@ -32,7 +34,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     noise: Noise
     history: int = 20
-    """Sessions before the one that is judged."""
+    """Sessions before the one that is judged; 0: a seed instead, five processes of one go."""
     machine: float = 0.0
     """What its machine has lost."""
     loss: float = 0.0
@@ -127,6 +129,15 @@ very_noisy_lost_10 = Case(name="10 % slower, very noisy", noise=VERY_NOISY, loss
 mde = Case(name="at the MDE, typical", noise=TYPICAL, at_mde=True, repeats=400)
 mde_noisy = Case(name="at the MDE, noisy", noise=NOISY, at_mde=True, repeats=400)
 mde_single = Case(name="at the MDE, single tests", noise=SINGLE, at_mde=True, repeats=400)
+seeds = tuple(
+    Case(name=f"{'35 %, ' * bool(loss)}a seed, {name}", noise=noise, history=0, loss=loss,
+         repeats=200)
+    for loss in (0.0, 0.35)
+    for name, noise in (
+        ("typical", TYPICAL), ("very noisy", VERY_NOISY), ("days of 5 %", DAYS_OF_5),
+        ("days of 10 %", DAYS_OF_10),
+    )
+)  # fmt: skip
 UNCHANGED = (
     typical, noisy, single, bad_day, bad_noisy, heavy, twice, very_noisy, typical_10, noisy_10,
     single_10,
@@ -135,6 +146,7 @@ SLOWER = (lost_5, lost_10, noisy_lost_10)
 CASES = (
     *UNCHANGED, lost_3, *SLOWER, very_noisy_lost_10, mde, mde_noisy, mde_single, jumping,
     jumping_often, stayed_5, stayed_20, suite_stayed, neighbour, unseen, neighbour_10, unseen_10,
+    *seeds,
 )  # fmt: skip
 
 PROMISES = {
@@ -156,6 +168,7 @@ PROMISES = {
     "false alarm in a pair": (
         Row("10 % slower 1 in 10 times", jumping, red),
         Row("10 % slower 3 in 10 times", jumping_often, red),
+        *(Row(case.name, case, red) for case in seeds if not case.loss),
     ),
     "loss found in a pair": (
         Row("3 %, typical", lost_3, red),
@@ -167,6 +180,7 @@ PROMISES = {
         Row("10 %, very noisy", very_noisy_lost_10, red),
         Row("10 %, neighbour, tried", neighbour_10, red),
         Row("10 %, neighbour, not tried", unseen_10, red),
+        *(Row(case.name, case, red) for case in seeds if case.loss),
         Row("its MDE, {mde}, typical", mde, red),
         Row("its MDE, {mde}, noisy", mde_noisy, red),
         Row("its MDE, {mde}, single", mde_single, red),

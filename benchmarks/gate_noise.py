@@ -88,6 +88,9 @@ NEIGHBOUR_DAYS = 0.4
 """Of sessions, in which he is there for some of the time, and not all of it for every process."""
 CORE_LOSS, CORE_NOISE = 0.45, 0.01
 """What a core has lost beside him, as a log, and what its speed is off by."""
+DAYS_OF_5 = Noise(single=0.05)
+DAYS_OF_10 = Noise(single=0.10)
+"""Each test has days as on a shared virtual machine's CPU, of which one go shows nothing."""
 BAD_DAY = -0.06
 """What the machine loses on a bad day, all tests alike."""
 
@@ -118,6 +121,11 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True):
                 seen = MachineSpeed(past).marked(seen)
             past.append(SessionSummary(**msgspec.structs.asdict(seen)))
         return past
+
+    def seed(self, test: int, metric: int) -> list[SessionSummary]:
+        """Of one pair: the first session's processes as a seed."""
+        looks = self.summaries(0, test, metric)
+        return [SessionSummary(**msgspec.structs.asdict(each), seeded=True) for each in looks]
 
     def summaries(
         self, session: int, test: int, metric: int, loss: float = 0.0

@@ -1,6 +1,6 @@
 """Does the gate keep its promises? The real decision over simulated sessions, beside its rivals.
 
-    python benchmarks/gate_power.py [--quick] [--json FILE]
+    python benchmarks/gate_power.py [--quick] [--json FILE] [--only "a seed"]
 
 Every session is a suite of 50 tests of two metrics with a history of its own. All decisions are
 those of `judge`, with its second look of 5 fresh processes, of `suite_shift`, and for arms that are
@@ -63,6 +63,8 @@ CHUNK = 10
 """Sessions that share a seed."""
 QUICK_PART = 1 / 21
 PROCESSES = 2
+SEEDS = 5
+"""Processes of a seed."""
 
 
 def simulate(case: Case, chunk: int) -> list[Outcome]:
@@ -72,12 +74,14 @@ def simulate(case: Case, chunk: int) -> list[Outcome]:
 
 
 def _session(case: Case, generator: np.random.Generator) -> Outcome:
-    before = draw(case.noise, case.history, 1, generator)
+    is_seed = not case.history
+    before = draw(case.noise, 1 if is_seed else case.history, SEEDS if is_seed else 1, generator)
     after = draw(case.noise, case.recorded, 1, generator, machine=before.walked)
     start = after.walked + case.machine
     now = draw(case.noise, 1, 1 + SECOND_LOOKS, generator, machine=start)
     places = [(test, metric) for test in range(TESTS) for metric in range(METRICS)]
-    histories = [[*before.history(*place), *after.history(*place, case.loss)] for place in places]
+    known = before.seed if is_seed else before.history
+    histories = [[*known(*place), *after.history(*place, case.loss)] for place in places]
     variances = list(map(session_variance, histories))
     cohorts = [cohort_of(variances[metric::METRICS], len(places)) for metric in range(METRICS)]
     verdicts, mdes, firsts, again_tests = [], [], [], set()
@@ -101,7 +105,7 @@ def _session(case: Case, generator: np.random.Generator) -> Outcome:
         looked_again=len(again_tests),
         suite=suite_shift(list(zip(dated, firsts, strict=True))).verdict,
         mde=statistics.median(mdes),
-        rivals={} if case.at_mde else _rivals(before, now, case.loss),
+        rivals={} if case.at_mde or is_seed else _rivals(before, now, case.loss),
     )
 
 
@@ -134,7 +138,10 @@ def residual_cv(noise: Noise) -> float:
 
 def show(benchmark: Benchmark, seen: dict[str, list[Outcome]]) -> None:
     """The table of promises."""
-    for subject, rows in PROMISES.items():
+    for subject, every in PROMISES.items():
+        rows = [each for each in every if each.case.name in seen]
+        if not rows:
+            continue
         benchmark.head(f"{subject}:26", "n:7", "% (95 %):18", "target:7", ":13", "inconcl.%:9")
         for each in rows:
             outcomes = seen[each.case.name]
@@ -192,24 +199,28 @@ def show_rivals(benchmark: Benchmark, seen: dict[str, list[Outcome]]) -> None:
 
 def main() -> int:
     """Print both tables; the exit code is 1 when a target is missed."""
-    options = option_parser(__doc__).parse_args()
+    parser = option_parser(__doc__)
+    parser.add_argument("--only", default="", metavar="WORDS", help="cases that are called so")
+    options = parser.parse_args()
+    cases = [case for case in CASES if options.only in case.name]
     assert __doc__ is not None
     benchmark = Benchmark(__doc__, options)
     part = QUICK_PART if benchmark.quick else 1.0
     tasks = [
-        (case, chunk) for case in CASES for chunk in range(math.ceil(case.repeats * part / CHUNK))
+        (case, chunk) for case in cases for chunk in range(math.ceil(case.repeats * part / CHUNK))
     ]
     names = {"typical": TYPICAL, "single": SINGLE, "noisy": NOISY, "very noisy": VERY_NOISY}
     cvs = ", ".join(f"{name} {residual_cv(noise):.2%}" for name, noise in names.items())
     benchmark.note("residual_cv", f"residual CV of a session: {cvs}")
     benchmark.note("sessions", f"{CHUNK * len(tasks)} simulated sessions of {TESTS} tests")
-    seen: dict[str, list[Outcome]] = {case.name: [] for case in CASES}
+    seen: dict[str, list[Outcome]] = {case.name: [] for case in cases}
     with multiprocessing.Pool(PROCESSES) as pool:
         for (case, _), outcomes in zip(tasks, pool.starmap(simulate, tasks, 1), strict=True):
             seen[case.name] += outcomes
     show(benchmark, seen)
-    show_pairs(benchmark, part)
-    show_rivals(benchmark, seen)
+    if not options.only:
+        show_pairs(benchmark, part)
+        show_rivals(benchmark, seen)
     return benchmark.finish()
 
 

@@ -32,7 +32,7 @@ from pytest_llmperf.gate.summary import MOST_LOG, InvocationSummary, SessionSumm
 UNKNOWN_NOISE, UNKNOWN_WEIGHT = 0.025, 4
 """What sessions differ by where there are fewer than five other pairs to learn it from."""
 SEED_NOISE = 0.05
-"""At least, while a seed stands for sessions: they do on a shared virtual machine's CPU."""
+"""At least, while a seed stands for sessions, of which it knows nothing (docs/benchmarks.md)."""
 POOLED_WEIGHT = 8
 LEAST_PAIRS, LEAST_COHORT_SESSIONS = 5, 3
 _MANY_SESSIONS = 10

@@ -256,7 +256,7 @@ def test_the_clock_of_a_lease_taken_now_is_right(tmp_path: Path) -> None:
     with cpu_lease(tmp_path / "leases"):
         pass
     traces = leftovers.look(tmp_path, [])
-    assert len(traces.takings) == 2
+    assert len(traces.takings) == 1
     assert not [each for each in judge(traces) if each.about == "clock"]
     stepped = msgspec.structs.replace(traces, now=traces.now + DAY_S)
     assert [each.about for each in judge(stepped) if each.level == "trouble"] == ["clock"]
