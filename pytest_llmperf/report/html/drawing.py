@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 
-from pytest_llmperf.report.html.figures import KINDS, Spec
+from pytest_llmperf.report.html.figures import KINDS, Spec, colour
 
 Rows = list[dict[str, object]]
 
@@ -18,18 +18,18 @@ CONFIG: Spec = {
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
     "axis": {
-        "labelColor": "var(--muted)",
+        "labelColor": colour("muted"),
         "labelFontSize": 12,
-        "gridColor": "var(--line)",
+        "gridColor": colour("line"),
         "gridOpacity": 0.6,
-        "domainColor": "var(--edge)",
-        "tickColor": "var(--edge)",
+        "domainColor": colour("edge"),
+        "tickColor": colour("edge"),
         "tickCount": 5,
     },
     "axisX": {"labelOverlap": "greedy", "labelSeparation": 6},
     "axisBand": {"grid": False},
     "legend": {
-        "labelColor": "var(--ink)",
+        "labelColor": colour("ink"),
         "labelFontSize": 12,
         "orient": "top",
         "offset": 4,

@@ -13,7 +13,8 @@ from pytest_llmperf.report.html.tokens import SERIES
 Spec = dict[str, Any]
 
 
-def _colour(token: str) -> str:
+def colour(token: str) -> str:
+    """One that the page's theme names."""
     return f"var(--{token})"
 
 
@@ -40,7 +41,7 @@ def _layer(data: str, mark: Spec, **encoding: Any) -> Spec:
 
 _NOT_FROM_0 = {"zero": False, "nice": True, "padding": 8}
 _STEP = {"step": 24}
-_INKED = {"symbolFillColor": _colour("ink"), "symbolStrokeColor": _colour("ink")}
+_INKED = {"symbolFillColor": colour("ink"), "symbolStrokeColor": colour("ink")}
 _LONG_NAMES = {"columns": {"expr": "containerSize()[0] < 700 ? 1 : 2"}}
 _SHAPES = [
     "circle",
@@ -55,7 +56,7 @@ _SHAPES = [
 _ARMS = {
     "color": {
         "field": "arm", "type": "nominal", "sort": None, "title": None,
-        "scale": {"range": [_colour(each) for each in SERIES]},
+        "scale": {"range": [colour(each) for each in SERIES]},
     },
     "shape": {
         "field": "arm", "type": "nominal", "sort": None, "title": None,
@@ -67,8 +68,8 @@ _SAMPLES = _layers(
     _layer(
         "boxes",
         {
-            "type": "bar", "height": 14, "color": _colour("accent"), "fillOpacity": 0.18,
-            "stroke": _colour("accent"),
+            "type": "bar", "height": 14, "color": colour("accent"), "fillOpacity": 0.18,
+            "stroke": colour("accent"),
         },
         y=_name("name"),
         x=_x("low", scale=_NOT_FROM_0),
@@ -76,14 +77,14 @@ _SAMPLES = _layers(
     ),
     _layer(
         "values",
-        {"type": "tick", "thickness": 1.5, "height": 14, "color": _colour("accent")},
+        {"type": "tick", "thickness": 1.5, "height": 14, "color": colour("accent")},
         y=_name("name"),
         x=_x("value", scale=_NOT_FROM_0),
         tooltip=_tip("name", "sample", "text"),
     ),
     _layer(
         "boxes",
-        {"type": "tick", "thickness": 3, "height": 20, "color": _colour("ink")},
+        {"type": "tick", "thickness": 3, "height": 20, "color": colour("ink")},
         y=_name("name"),
         x=_x("median", scale=_NOT_FROM_0),
         tooltip=_tip("text"),
@@ -102,14 +103,14 @@ _DAYS = {
 _SESSIONS = _layers(
     _layer(
         "past",
-        {"type": "line", "color": _colour("edge"), "strokeWidth": 1},
+        {"type": "line", "color": colour("edge"), "strokeWidth": 1},
         x=_DAYS,
         y=_x("value", scale=_NOT_FROM_0),
     ),
-    _layer("starts", {"type": "rule", "color": _colour("edge"), "strokeDash": [2, 2]}, x=_DAYS),
+    _layer("starts", {"type": "rule", "color": colour("edge"), "strokeDash": [2, 2]}, x=_DAYS),
     _layer(
         "band",
-        {"type": "area", "color": _colour("accent"), "fillOpacity": 0.13},
+        {"type": "area", "color": colour("accent"), "fillOpacity": 0.13},
         x=_DAYS,
         y=_x("low", scale=_NOT_FROM_0),
         y2={"field": "high"},
@@ -117,7 +118,7 @@ _SESSIONS = _layers(
     *(
         _layer(
             "band",
-            {"type": "line", "color": _colour("accent"), "strokeWidth": 1, "strokeDash": dash},
+            {"type": "line", "color": colour("accent"), "strokeWidth": 1, "strokeDash": dash},
             x=_DAYS,
             y=_x(field, scale=_NOT_FROM_0),
         )
@@ -125,7 +126,7 @@ _SESSIONS = _layers(
     ),
     _layer(
         "past",
-        {"type": "point", "filled": True, "size": 26, "color": _colour("muted"), "opacity": 1},
+        {"type": "point", "filled": True, "size": 26, "color": colour("muted"), "opacity": 1},
         x=_DAYS,
         y=_x("value", scale=_NOT_FROM_0),
         tooltip=_tip("at", "text", "commit"),
@@ -134,7 +135,7 @@ _SESSIONS = _layers(
         "now",
         {
             "type": "point", "shape": "diamond", "filled": True, "size": 130,
-            "color": _colour("ink"), "opacity": 1,
+            "color": colour("ink"), "opacity": 1,
         },
         x=_DAYS,
         y=_x("value", scale=_NOT_FROM_0),
@@ -147,7 +148,7 @@ _LOG = {"type": "log", "nice": False, "padding": 12}
 _LATENCY = _layers(
     _layer(
         "spans",
-        {"type": "rule", "strokeWidth": 2, "color": _colour("line")},
+        {"type": "rule", "strokeWidth": 2, "color": colour("line")},
         y=_name("name"),
         x=_x("low", scale=_LOG, axis={"tickCount": 5, "format": "~g"}),
         x2={"field": "high"},
@@ -166,15 +167,15 @@ _LATENCY = _layers(
 _MEMORY = _layers(
     _layer(
         "bars",
-        {"type": "bar", "height": 12, "color": _colour("accent"), "opacity": 0.85},
+        {"type": "bar", "height": 12, "color": colour("accent"), "opacity": 0.85},
         y=_name("name"),
         x=_x("sure"),
     ),
     _layer(
         "bars",
         {
-            "type": "bar", "height": 12, "color": _colour("accent"), "fillOpacity": 0.3,
-            "stroke": _colour("accent"), "strokeDash": [3, 2],
+            "type": "bar", "height": 12, "color": colour("accent"), "fillOpacity": 0.3,
+            "stroke": colour("accent"), "strokeDash": [3, 2],
         },
         y=_name("name"),
         x=_x("sure"),
@@ -183,7 +184,7 @@ _MEMORY = _layers(
     ),
     _layer(
         "bars",
-        {"type": "text", "align": "left", "dx": 5, "color": _colour("muted")},
+        {"type": "text", "align": "left", "dx": 5, "color": colour("muted")},
         y=_name("name"),
         x={"value": "width"},  # beside a bar they are cut: it moves when room is made for them
         text={"field": "text"},
@@ -196,19 +197,19 @@ _SHARE = {"domain": [0, 2.4], "nice": False}
 _ROOFLINE = _layers(
     _layer(
         "shares",
-        {"type": "bar", "height": 12, "color": _colour("accent"), "opacity": 0.85},
+        {"type": "bar", "height": 12, "color": colour("accent"), "opacity": 0.85},
         y=_name("name"),
         x=_x("share", scale=_SHARE, axis={"format": "%", "values": [0, 0.5, 1]}),
         tooltip=_tip("name", "text"),
     ),
     _layer(
         "roof",
-        {"type": "rule", "color": _colour("ink"), "strokeWidth": 2},
+        {"type": "rule", "color": colour("ink"), "strokeWidth": 2},
         x=_x("at", scale=_SHARE),
     ),
     _layer(
         "shares",
-        {"type": "text", "align": "left", "dx": 5, "color": _colour("ink")},
+        {"type": "text", "align": "left", "dx": 5, "color": colour("ink")},
         y=_name("name"),
         x=_x("label_at", scale=_SHARE),
         text={"field": "text"},
@@ -217,17 +218,17 @@ _ROOFLINE = _layers(
 )
 
 _CHANGES = _layers(
-    _layer("zero", {"type": "rule", "color": _colour("edge")}, x=_x("at")),
+    _layer("zero", {"type": "rule", "color": colour("edge")}, x=_x("at")),
     _layer(
         "changes",
-        {"type": "rule", "strokeWidth": 3, "color": _colour("accent")},
+        {"type": "rule", "strokeWidth": 3, "color": colour("accent")},
         y=_name("name"),
         x=_x("low", axis={"format": "+.0%"}),
         x2={"field": "high"},
     ),
     _layer(
         "changes",
-        {"type": "point", "filled": True, "size": 70, "color": _colour("ink"), "opacity": 1},
+        {"type": "point", "filled": True, "size": 70, "color": colour("ink"), "opacity": 1},
         y=_name("name"),
         x=_x("change"),
         shape={
@@ -260,7 +261,7 @@ def _labelled(place: str, dy: int) -> Spec:
     """Names beside the points: above those of the front, below the others."""
     layer = _layer(
         "variants",
-        {"type": "text", "align": "left", "dx": 9, "dy": dy, "color": _colour("ink"), "limit": 160},
+        {"type": "text", "align": "left", "dx": 9, "dy": dy, "color": colour("ink"), "limit": 160},
         x=_x("cost", scale=_NOT_FROM_0),
         y=_x("speed"),
         text={"field": "name"},
@@ -271,7 +272,7 @@ def _labelled(place: str, dy: int) -> Spec:
 _TRADEOFF = _layers(
     _layer(
         "variants",
-        {"type": "point", "size": 110, "strokeWidth": 2, "color": _colour("accent"), "opacity": 1},
+        {"type": "point", "size": 110, "strokeWidth": 2, "color": colour("accent"), "opacity": 1},
         x=_x("cost", scale=_NOT_FROM_0),
         y=_x("speed", scale={"zero": True}),
         shape={
@@ -289,7 +290,7 @@ _TRADEOFF = _layers(
 _SWEEP = _layers(
     _layer(
         "points",
-        {"type": "rule", "strokeWidth": 3, "color": _colour("accent")},
+        {"type": "rule", "strokeWidth": 3, "color": colour("accent")},
         x=_x("at", scale={"zero": False, "padding": 12}, axis={"tickMinStep": 1}),
         y=_x("low", scale={"zero": True}),
         y2={"field": "high"},
@@ -297,8 +298,8 @@ _SWEEP = _layers(
     _layer(
         "points",
         {
-            "type": "line", "color": _colour("accent"), "strokeWidth": 1.5,
-            "point": {"filled": True, "size": 60, "color": _colour("accent")},
+            "type": "line", "color": colour("accent"), "strokeWidth": 1.5,
+            "point": {"filled": True, "size": 60, "color": colour("accent")},
         },
         x=_x("at", scale={"zero": False, "padding": 12}),
         y=_x("value", scale={"zero": True}),
@@ -308,10 +309,10 @@ _SWEEP = _layers(
 )  # fmt: skip
 
 _RATIO = _layers(
-    _layer("one", {"type": "rule", "color": _colour("edge")}, x=_x("at")),
+    _layer("one", {"type": "rule", "color": colour("edge")}, x=_x("at")),
     _layer(
         "ratios",
-        {"type": "rule", "strokeWidth": 3, "color": _colour("accent")},
+        {"type": "rule", "strokeWidth": 3, "color": colour("accent")},
         y=_name("name"),
         x=_x("low", scale=_NOT_FROM_0),
         x2={"field": "high"},
@@ -320,7 +321,7 @@ _RATIO = _layers(
         "ratios",
         {
             "type": "point", "shape": "diamond", "filled": True, "size": 90,
-            "color": _colour("ink"), "opacity": 1,
+            "color": colour("ink"), "opacity": 1,
         },
         y=_name("name"),
         x=_x("ratio", scale=_NOT_FROM_0),
