@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from tests.github.job import ROOT, Job, read
 
 GH = """
 [ "$1" = api ] && file=$ANSWERS/${2//\\//.}
-if [ ! -e "$file" ]; then echo "gh: Not Found (HTTP 404)" >&2; exit 1; fi
+if [ ! -e "$file" ]; then
+    printf '{"message":"Not Found","status":"404"}'
+    echo "gh: Not Found (HTTP 404)" >&2
+    exit 1
+fi
 [ "$3" = --jq ] && exec jq -r "$4" "$file"
 exit 2
 """
-"""Stands in for GitHub's own command: answers from files, by jq as gh does."""
+"""Stands in for GitHub's own command: answers from files, by jq as gh does; errors as they come."""
 GPU = "repos.owner.scratch.environments.gpu"
 NIGHT = "repos.owner.scratch.environments.gpu-nightly"
 BRANCHES = f"{NIGHT}.deployment-branch-policies"
@@ -38,10 +43,24 @@ def asked(folder: Path, file: str, job_name: str, step: str, **answers: object) 
     (job.folder / "path").write_text(str(job.folder / "bin"))
     job.environment = {"ANSWERS": str(job.folder)}
     for name, answer in answers.items():
-        (job.folder / name).write_text(json.dumps(answer))
+        if answer is not None:
+            (job.folder / name).write_text(json.dumps(answer))
     steps = read(ROOT / ".github" / "workflows" / file)["jobs"][job_name]["steps"]
     job.steps([each for each in steps if each.get("name") == step], {})
     return job
+
+
+def said(output: str) -> list[str]:
+    """What was printed, but for gh's own words on the error."""
+    return [line for line in output.splitlines() if line != "gh: Not Found (HTTP 404)"]
+
+
+def test_the_steps_that_are_named_are_there() -> None:
+    text = (ROOT / "docs" / "ci.md").read_text()
+    (step,) = re.findall(r"^6\. (.*?)^7\. ", text, re.DOTALL | re.MULTILINE)
+    assert "`gpu` with *Required reviewers*" in step
+    assert "*Selected branches and tags*" in step
+    assert "**Private repositories**" in text
 
 
 @pytest.mark.parametrize(
@@ -52,7 +71,7 @@ def asked(folder: Path, file: str, job_name: str, step: str, **answers: object) 
         ({GPU: {"protection_rules": []}}, "has no required reviewers"),
         ({GPU: {"protection_rules": [reviewed_by()]}}, "has no required reviewers"),
         ({GPU: {}}, "has no required reviewers"),
-        ({}, "is not there, or cannot be read"),
+        ({}, "is not there, or cannot be read. Create it with required reviewers."),
     ],
 )
 def test_a_pull_request_is_measured_only_where_somebody_is_asked(
@@ -65,8 +84,11 @@ def test_a_pull_request_is_measured_only_where_somebody_is_asked(
         assert (ran.exit_code, ran.output) == (0, "")
     else:
         assert ran.exit_code == 1
-        assert "::error::the environment gpu " in ran.output
-        assert why in ran.output
+        (line,) = said(ran.output)
+        assert line.startswith(f"::error::the environment gpu {why}")
+        assert "Settings → Environments → gpu → Required reviewers: name who" in line
+        assert "(docs/ci.md of pytest-llmperf, step 6)" in line
+        assert line.endswith("no such setting: Private repositories, in the same file.")
 
 
 def policies(*branches: dict[str, str]) -> dict[str, object]:
@@ -84,11 +106,12 @@ def policies(*branches: dict[str, str]) -> dict[str, object]:
             {BRANCHES: policies({"name": "main"}, {"name": "llmperf/*"})},
             "is for: branch main, branch llmperf/*",
         ),
-        ({BRANCHES: policies()}, "is for: any"),
-        ({}, "is for: any"),
+        ({BRANCHES: policies()}, "is for: no branch"),
+        ({}, "is not there, or cannot be read"),
+        ({NIGHT: None, BRANCHES: policies({"name": "main"})}, "is not there, or cannot be read"),
         (
             {NIGHT: {"deployment_branch_policy": None}, BRANCHES: policies({"name": "main"})},
-            "is for: any",
+            "is not restricted to selected branches",
         ),
         (
             {
@@ -97,7 +120,7 @@ def policies(*branches: dict[str, str]) -> dict[str, object]:
                 },
                 BRANCHES: policies({"name": "main"}),
             },
-            "is for: any",
+            "is not restricted to selected branches",
         ),
     ],
 )
@@ -112,5 +135,9 @@ def test_a_night_is_measured_only_where_no_other_branch_may(
         assert (ran.exit_code, ran.output) == (0, "")
     else:
         assert ran.exit_code == 1
-        assert "the environment gpu-nightly must be for the branch main alone" in ran.output
-        assert why in ran.output
+        (line,) = said(ran.output)
+        assert line == (
+            f"::error::the environment gpu-nightly {why}. It must be for the branch main alone: "
+            "Settings → Environments → gpu-nightly → Deployment branches and tags "
+            "→ Selected branches and tags (docs/ci.md of pytest-llmperf, step 6)"
+        )
