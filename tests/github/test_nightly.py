@@ -73,6 +73,7 @@ class Night:
         assert not asks.has_failed, asks.ran[-1].output
         machine = self.goes_on(asks.outputs["steps.ask.outputs.open"])
         assert not machine.has_failed, machine.ran[-1].output
+        (machine.workspace / "baselines").mkdir(exist_ok=True)
         with (machine.workspace / "baselines" / "t.jsonl").open("a") as file:
             file.write(f"night {self.count}\n")
         writer = self._job("writer")
@@ -120,6 +121,18 @@ def test_the_first_night_opens_a_pull_request(night: Night) -> None:
     assert any(each.startswith(f"pr create --head {BRANCH}") for each in calls)
     assert night.proposed() == "1\nnight 1"
     assert git(night.remote, "show", "main:baselines/t.jsonl") == "1", "main is not written"
+
+
+def test_a_repository_without_baselines_gets_its_first(night: Night) -> None:
+    second = night.folder / "second"
+    git(night.folder, "clone", "-q", str(night.remote), str(second))
+    git(second, "rm", "-qr", "baselines")
+    git(second, "commit", "-q", "--allow-empty", "-m", "none")
+    git(second, "push", "-q", "origin", "main")
+    night.run()
+    assert night.proposed() == "night 1"
+    night.run()
+    assert night.proposed() == "night 1\nnight 2"
 
 
 def test_a_forks_branch_of_the_same_name_is_not_ours(night: Night) -> None:
@@ -236,6 +249,16 @@ def test_what_somebody_pushed_to_the_branch_is_baselines_or_nothing(
     assert machine.ran[-1].exit_code == 1
     assert f"baselines/{strange}\nno baselines, on the branch" in machine.ran[-1].output
     assert not (machine.workspace / "baselines" / strange).exists()
+
+
+def test_what_cannot_be_checked_is_not_gone_on_from(night: Night) -> None:
+    night.run()
+    night.count += 1
+    command(night.folder / f"machine-{night.count}" / "job" / "bin", "grep", "exit 2")
+    machine = night.goes_on("1")
+    assert machine.ran[-1].exit_code == 1
+    assert machine.ran[-1].output.endswith(f"no baselines, on the branch {BRANCH} (grep: 2)\n")
+    assert (machine.workspace / "baselines" / "t.jsonl").read_text() == "1\n"
 
 
 @pytest.mark.parametrize("strange", ["conftest.py", "x/.gitattributes", "x/link.jsonl"])
