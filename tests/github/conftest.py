@@ -26,9 +26,10 @@ class Used:
     def __init__(self) -> None:
         self.told: list[tuple[str, Mapping[str, str]]] = []
 
-    def __call__(self, name: str, inputs: Mapping[str, str]) -> None:
-        """One more."""
+    def __call__(self, name: str, inputs: Mapping[str, str]) -> Mapping[str, str]:
+        """One more; what was uploaded has a number."""
         self.told.append((name, inputs))
+        return {"artifact-id": "9"} if name == "actions/upload-artifact" else {}
 
     @property
     def names(self) -> list[str]:

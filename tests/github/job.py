@@ -23,8 +23,8 @@ _SHELLS = {None: ["bash", "-e"], "bash": ["bash", "--noprofile", "--norc", "-eo"
 _EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 _NAME = re.compile(r"[a-z_]+(?:\.[\w-]+)+")
 
-StandIn = Callable[[str, Mapping[str, str]], None]
-"""Takes the name of an action and its inputs."""
+StandIn = Callable[[str, Mapping[str, str]], Mapping[str, str] | None]
+"""Takes the name of an action and its inputs, gives its outputs."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class Job:
                 continue
             if "uses" in step:
                 given = {k: self._filled(str(v), known) for k, v in step.get("with", {}).items()}
-                self.stand_in(step["uses"].partition("@")[0], given)
+                outputs = self.stand_in(step["uses"].partition("@")[0], given) or {}
+                self._puts_out(step, outputs)
             else:
                 self._run(step, known)
 
@@ -115,12 +116,15 @@ class Job:
             text=True,
             check=False,
         )
-        for line in outputs.read_text().splitlines():
-            name, _, value = line.partition("=")
-            self.outputs[f"steps.{step.get('id')}.outputs.{name}"] = value
+        lines = (line.partition("=") for line in outputs.read_text().splitlines())
+        self._puts_out(step, {name: value for name, _, value in lines})
         name = step.get("name", step["run"])
         self.ran.append(Ran(name, ended.returncode, ended.stdout))
         self.cancelled |= name == self.cancelled_in
+
+    def _puts_out(self, step: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
+        for name, value in outputs.items():
+            self.outputs[f"steps.{step.get('id')}.outputs.{name}"] = value
 
     def _told(self) -> dict[str, str]:
         """The environment of every step."""
@@ -153,7 +157,11 @@ class Job:
         return {**values, **self.contexts, **self.outputs, **known}.get(name, "")
 
     def _filled(self, text: str, known: Mapping[str, str]) -> str:
-        return _EXPRESSION.sub(lambda found: self._value(found[1].strip(), known), text)
+        return _EXPRESSION.sub(lambda found: str(self._evaluated(found[1], known)), text)
+
+    def _evaluated(self, text: str, known: Mapping[str, str]) -> object:
+        text = _NAME.sub(lambda found: repr(self._value(found[0], known)), text.strip())
+        return eval(text.replace("&&", " and ").replace("||", " or "))  # our own workflows' text
 
     def holds(self, condition: str | None, known: Mapping[str, str] | None = None) -> bool:
         """Comparisons, ``&&``, ``||``; without a function that asks for it, nothing has failed."""
@@ -162,9 +170,9 @@ class Job:
         if not text:
             return not (self.has_failed or self.cancelled)
         text = text.replace("!cancelled()", str(not self.cancelled)).replace("always()", "True")
-        text = _NAME.sub(lambda found: repr(self._value(found[0], known or {})), text)
-        holds = eval(text.replace("&&", " and ").replace("||", " or "))  # our own workflows' text
-        return bool(holds) and (asks or not (self.has_failed or self.cancelled))
+        return bool(self._evaluated(text, known or {})) and (
+            asks or not (self.has_failed or self.cancelled)
+        )
 
 
 def read(path: Path) -> dict[str, Any]:

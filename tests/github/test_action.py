@@ -173,6 +173,14 @@ def test_no_attempt_uploads_what_is_called_as_in_another(job: Job, used: Used) -
     assert name == told["artifact"] == "llmperf-a-attempt-2"
 
 
+def test_what_was_not_uploaded_has_no_name(job: Job, used: Used) -> None:
+    """Else who comments would look for it."""
+    told = job.action("llmperf", arguments="'half")
+    assert (told["artifact"], used.names) == ("", [])
+    job.stand_in = lambda name, inputs: {}
+    assert job.action("llmperf", arguments="--version")["artifact"] == ""
+
+
 def test_without_an_artifact_there_is_no_name_of_one(job: Job, used: Used) -> None:
     assert job.action("llmperf", artifact="", arguments="--version")["artifact"] == ""
     assert used.names == []

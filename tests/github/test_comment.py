@@ -21,6 +21,12 @@ exit 0
 
 HEAD, RUN = "c0ffee" * 6 + "c0ff", "https://github.com/owner/scratch/actions/runs/7"
 TOP = f"<!-- pytest-llmperf: llmperf -->\n{HEAD}, [the run]({RUN})\n\n"
+LOST = (
+    "## llmperf: results not at hand\n\n"
+    "They were uploaded, but could not be downloaded, or hold no summary: "
+    f"[the run]({RUN}) has them.\n"
+)
+CUT = f"\nCut here, for a comment has no room for more: [the run]({RUN}) has the rest.\n"
 MARKED = "<!-- pytest-llmperf: llmperf -->\n## llmperf: green"
 
 
@@ -108,6 +114,20 @@ def test_an_artifact_that_is_missing_does_not_keep_the_comment_from_being_writte
     assert download["continue-on-error"] is True
 
 
+def test_what_cannot_be_downloaded_was_measured_all_the_same(comments: Job) -> None:
+    there_are(comments)
+    name = "llmperf-attempt-1"
+    comments.contexts = {**comments.contexts, "needs.measure.outputs.artifact": name}
+
+    def use(name: str, inputs: Mapping[str, str]) -> None:
+        if name == "./.github/actions/comment":
+            comments.action("comment", number="12", **inputs)
+
+    comments.stand_in = use
+    comments.workflow("gpu.yml", "comment")
+    assert (comments.folder / "body").read_text() == TOP + LOST
+
+
 @pytest.mark.parametrize("artifact", ["llmperf-attempt-1", "llmperf-attempt-2"])
 def test_it_is_about_the_attempt_that_measured(comments: Job, artifact: str) -> None:
     """Of a run that is done again, both attempts' artifacts are there."""
@@ -161,9 +181,7 @@ def test_a_newer_attempt_that_told_nothing_does_not_bring_back_the_older_one(com
     uploaded(comments.workspace / "all" / "a-attempt-1", "## green\n")
     (comments.workspace / "all" / "a-attempt-2").mkdir()
     comments.action("comment", file="all", number="12")
-    assert (comments.folder / "body").read_text() == (
-        f"{TOP}`a`, attempt 2\n\n## llmperf: nothing measured\n\n[The run]({RUN}) tells why.\n\n"
-    )
+    assert (comments.folder / "body").read_text() == f"{TOP}`a`, attempt 2\n\n{LOST}\n"
 
 
 @pytest.mark.parametrize(
@@ -203,23 +221,69 @@ def test_a_link_is_no_way_to_the_files_of_the_job_that_writes(comments: Job, fil
         (comments.workspace / place / "summary.md").symlink_to(comments.workspace / "secret")
     comments.action("comment", file=file, number="12")
     body = (comments.folder / "body").read_text()
-    assert "nothing measured" in body
+    assert ("nothing measured" in body) is (file == "summary.md")
+    assert ("`a`, attempt 1\n\n" + LOST in body) is (file == "all")
     assert "secret" not in body
     assert "`b`" not in body
 
 
+ROW = f"| {'x' * 196} |\n"
+
+
+def many(job: Job, count: int, summary: str) -> str:
+    """The comment on so many jobs with this summary."""
+    there_are(job)
+    for number in range(count):
+        uploaded(job.workspace / "all" / f"job-{number:03}-attempt-1", summary)
+    job.action("comment", file="all", number="12")
+    assert not job.has_failed, job.ran[-1].output
+    return (job.folder / "body").read_text()
+
+
 def test_many_jobs_share_what_a_comment_takes(comments: Job) -> None:
-    there_are(comments)
-    for number in range(20):
-        uploaded(comments.workspace / "all" / f"{number}-attempt-1", "x" * 60_000)
-    comments.action("comment", file="all", number="12")
-    body = (comments.folder / "body").read_text()
+    body = many(comments, 20, "## red\n\n" + ROW * 300)
+    assert 50_000 < len(body) <= 60_000
+    parts = body.removeprefix(TOP).split("`job-")[1:]
+    assert len(parts) == 20
+    for part in parts:
+        head, _, rest = part.partition("## red\n\n")
+        assert head.endswith("attempt 1\n\n")
+        assert rest.endswith(CUT + "\n")
+        assert set(rest.removesuffix(CUT + "\n").splitlines(keepends=True)) == {ROW}
+
+
+def test_what_a_short_one_leaves_the_others_take(comments: Job) -> None:
+    uploaded(comments.workspace / "all" / "z-attempt-1", "## red\n\n" + ROW * 250)
+    body = many(comments, 20, "## short\n")
+    assert body.count(ROW) == 250
+    assert CUT not in body
+
+
+def test_of_a_hundred_full_jobs_the_worst_are_shown_and_the_rest_counted(comments: Job) -> None:
+    for number in range(2):
+        uploaded(comments.workspace / "all" / f"red-{number}-attempt-1", "## llmperf: 1 red\n")
+    body = many(comments, 100, "## llmperf: green: 9 passed\n\n" + ROW * 300)
     assert len(body) < 65_536
-    assert body.count("attempt 1\n") == 20
+    assert body.startswith(f"{TOP}`red-0`, attempt 1\n\n## llmperf: 1 red\n\n`red-1`, attempt 1")
+    shown = body.count("## llmperf: green: 9 passed\n")
+    assert shown == body.count("`job-") == body.count(CUT) > 50
+    assert body.endswith(
+        f"There are {100 - shown} more, for which a comment has no room: "
+        f"[the run]({RUN}) has them.\n"
+    )
+
+
+def test_a_hundred_small_jobs_are_all_shown(comments: Job) -> None:
+    body = many(comments, 100, "## llmperf: green: 9 passed\n")
+    assert body.count("## llmperf: green: 9 passed\n") == 100
+    assert CUT not in body
+    assert "no room" not in body
 
 
 def test_a_large_file_is_cut_to_what_a_comment_takes(comments: Job) -> None:
     there_are(comments)
-    Path(comments.workspace / "summary.md").write_text("x" * 100_000)
+    Path(comments.workspace / "summary.md").write_text("## red\n\n" + ROW * 1000)
     comments.action("comment", file="summary.md", number="12")
-    assert len((comments.folder / "body").read_text()) < 65_536
+    body = (comments.folder / "body").read_text()
+    assert 59_000 < len(body) <= 60_000
+    assert body.endswith(ROW + CUT)
