@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page
 
 from tests.browser.conftest import Open
 
@@ -198,14 +199,19 @@ def test_paper_shows_what_is_red_with_its_charts(open_page: Open, report: Path) 
     page.wait_for_function("document.querySelectorAll('details.test[open]').length == 0")
 
 
-@pytest.mark.parametrize("width", [1280, 400])
-def test_nothing_is_wider_than_the_window(open_page: Open, report: Path, width: int) -> None:
-    page = open_page(report, width=width).page
+def with_all_drawn(page: Page) -> Page:
+    """Every test opened, and each of its charts there."""
     page.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
     page.evaluate("document.querySelectorAll('.drawing').forEach(draw)")
     page.wait_for_function(
         "[...document.querySelectorAll('.drawing')].every(e => e.dataset.drawn == 'done')"
     )
+    return page
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_is_wider_than_the_window(open_page: Open, report: Path, width: int) -> None:
+    page = with_all_drawn(open_page(report, width=width).page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -224,12 +230,7 @@ CUT = """
 
 @pytest.mark.parametrize("width", [1280, 400])
 def test_no_word_beside_a_mark_is_cut(open_page: Open, report: Path, width: int) -> None:
-    page = open_page(report, width=width).page
-    page.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
-    page.evaluate("document.querySelectorAll('.drawing').forEach(draw)")
-    page.wait_for_function(
-        "[...document.querySelectorAll('.drawing')].every(e => e.dataset.drawn == 'done')"
-    )
+    page = with_all_drawn(open_page(report, width=width).page)
     memory = page.locator(".drawing[data-kind=memory] svg")
     beside = memory.first.locator(".role-mark.mark-text text").all_text_contents()
     assert len(beside) == 6
